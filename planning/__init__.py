@@ -1,0 +1,1 @@
+"""Choosing what to train: hardware, traced memory, rules, the one planner."""

@@ -1,0 +1,1 @@
+"""Plans handed over to other frameworks, one file a framework."""

@@ -1,0 +1,1 @@
+"""Pure planning rules: numbers in, numbers out."""

@@ -1,0 +1,1 @@
+"""Example plans that the documentation shows and a test regenerates."""

@@ -1,0 +1,216 @@
+"""The fingerprint: what a data set is, as a frozen model and a JSON file.
+
+Axis order is ZYX. Everything outside :attr:`Fingerprint.provenance` is the same, bit for bit, whatever the
+number of workers, the block size or the order of files.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from .formats.base import Unit
+
+FORMAT_VERSION = 1
+
+LabelKind = Literal["semantic", "instance", "none"]
+Triple = tuple[float, float, float]
+Shape = tuple[int, int, int]
+
+
+class Model(BaseModel):
+    """Frozen; unknown fields are refused, so that a typo never passes silently."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class IntensityStatistics(Model):
+    """Numbers of one channel in one region, in intensities (slope and intercept applied)."""
+
+    count: int
+    """Finite voxels that the numbers stand on (for a case-weighted summary: of all cases together)."""
+    mean: float
+    std: float
+    """Population standard deviation."""
+    min: float
+    max: float
+    percentile_00_5: float
+    percentile_10: float
+    median: float
+    percentile_90: float
+    percentile_99_5: float
+    quantile_error: float = 0.0
+    """Bound on the error of the five quantiles, in intensities; 0 means exact (``inverted_cdf``)."""
+
+
+class ChannelStatistics(Model):
+    """One channel of one case. A region without voxels is ``None``."""
+
+    foreground: IntensityStatistics | None
+    """Label > 0 inside the crop box, ignore label excluded."""
+    crop: IntensityStatistics | None
+    """All voxels of the crop box."""
+    nonzero: IntensityStatistics | None
+    """Voxels whose intensity is not zero."""
+    non_finite: int = 0
+    """NaN and infinite voxels: counted here, excluded above."""
+
+
+class SpacingRecord(Model):
+    """ZYX distance between voxel centres, and who said so; ``values`` is None where nobody did."""
+
+    values: Triple | None
+    unit: Unit
+    source: str
+
+
+class ObjectStatistics(Model):
+    """Objects of an instance label map; never a table of ids."""
+
+    count: int
+    size_min: int
+    size_median: int
+    size_max: int
+    size_percentile_10: int
+    size_percentile_90: int
+    """Voxels per object, ``inverted_cdf`` quantiles."""
+    largest_id: int
+
+
+class CaseFingerprint(Model):
+    """One case."""
+
+    id: str
+    images: tuple[str, ...]
+    """Files, relative to the data folder where they lie in it, with ``:key`` for containers."""
+    label: str | None
+    shape: Shape
+    spacing: SpacingRecord
+    orientation: str | None
+    dtype: str
+    label_dtype: str | None
+    channels: tuple[ChannelStatistics, ...]
+    crop_box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    """Half-open ZYX bounds of the voxels that are not zero in some channel."""
+    shape_after_crop: Shape
+    foreground_voxels: int | None
+    """Label > 0, ignore label excluded, inside the crop box; None without labels."""
+    class_voxels: dict[str, int] | None
+    """Voxels per label value in the whole volume (semantic labels only)."""
+    objects: ObjectStatistics | None
+    """Instance labels only."""
+    stored_bytes: int
+    compressed_stream: bool
+    """Whether every random patch would have to inflate the file (``.nii.gz``, ``.nrrd`` with gzip)."""
+    content_key: str
+    """Size, modification time and header hash of the files: changes when they do. Not in comparisons."""
+    warnings: tuple[str, ...]
+
+
+class Failure(Model):
+    """A case that could not be profiled."""
+
+    id: str
+    files: tuple[str, ...]
+    kind: str
+    reason: str
+
+
+class Labels(Model):
+    """What the label maps are."""
+
+    kind: LabelKind
+    proposed: bool
+    """True where the program proposed the kind; False where the user or a dataset.json said so."""
+    reason: str
+    classes: dict[str, tuple[int, ...]]
+    """Name to label values (several make a region, as in nnU-Net); background 0 included. Empty if not semantic."""
+    ignore: int | None = None
+
+
+class DatasetInfo(Model):
+    """What the folder says about itself."""
+
+    name: str
+    root: str
+    layout: str
+    file_format: str
+    channel_names: tuple[str, ...]
+    labels: Labels
+    declared_cases: int | None = None
+    """``numTraining`` of a dataset.json, which nnU-Net's rules use."""
+
+
+class AxisSummary(Model):
+    """Per-axis distribution over cases, ZYX (``inverted_cdf`` except the median, which is numpy's)."""
+
+    median: Triple
+    min: Triple
+    max: Triple
+    percentile_10: Triple
+    percentile_90: Triple
+
+
+class SpacingCluster(Model):
+    """Cases whose spacings agree to within 5 % on every axis."""
+
+    spacing: Triple
+    cases: int
+
+
+class ChannelSummary(Model):
+    """One channel over the data set."""
+
+    region: Literal["foreground", "nonzero"]
+    """``nonzero`` where no case has foreground."""
+    case_weighted: IntensityStatistics | None
+    """Every case with voxels in the region weighs the same, as in nnU-Net."""
+    pooled: IntensityStatistics | None
+    """Every voxel weighs the same."""
+
+
+class Summary(Model):
+    """The data set in numbers."""
+
+    cases: int
+    failures: int
+    voxels: int
+    stored_bytes: int
+    shape: AxisSummary
+    shape_after_crop: AxisSummary
+    spacing: AxisSummary | None
+    """In ``spacing_unit``; None where no case knows its spacing."""
+    spacing_unit: Unit
+    spacing_missing: int
+    """Cases without spacing."""
+    spacing_clusters: tuple[SpacingCluster, ...]
+    anisotropy: float | None
+    """Largest over smallest axis of the median spacing."""
+    median_relative_size_after_cropping: float
+    channels: tuple[ChannelSummary, ...]
+    class_frequencies: dict[str, float] | None
+    """Share of all voxels by class name (semantic labels only)."""
+    warnings: tuple[str, ...]
+
+
+class Provenance(Model):
+    """How the file came about; not compared."""
+
+    program: str
+    version: str
+    created: str
+    options: dict[str, str]
+    seconds: float
+
+
+class Fingerprint(Model):
+    """The whole file."""
+
+    format_version: int = FORMAT_VERSION
+    dataset: DatasetInfo
+    summary: Summary
+    cases: tuple[CaseFingerprint, ...]
+    """Sorted by id."""
+    failures: tuple[Failure, ...]
+    provenance: Provenance

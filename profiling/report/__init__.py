@@ -1,0 +1,1 @@
+"""The fingerprint for people: terminal and HTML."""
