@@ -55,7 +55,8 @@ def nnunet_topology(patch_size: Ints, spacing: tuple[float, ...]) -> Topology:
     while axes := _poolable(sizes, spacings):
         finest = min(spacings)
         kernel = [
-            3 if k == 3 or s / finest < MAX_SPACING_RATIO else 1 for k, s in zip(kernel, spacings, strict=True)
+            3 if k == 3 or s / finest < MAX_SPACING_RATIO else 1
+            for k, s in zip(kernel, spacings, strict=True)
         ]
         kernels.append(tuple(kernel))
         strides.append(tuple(2 if axis in axes else 1 for axis in range(axes_count)))

@@ -1,0 +1,45 @@
+"""Fixtures that every test folder shares: where the real data lies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REQUIRED = os.environ.get("VOXPLAN_REQUIRE_DATA") == "1"
+_not_run: set[str] = set()
+
+
+def _folder(request: pytest.FixtureRequest, relative: str) -> Path:
+    """A folder beside the real data; skips loudly, or fails where data is required."""
+    root = os.environ.get("VOXPLAN_DATA")
+    folder = Path(root, relative).resolve() if root else None
+    if folder is not None and folder.is_dir():
+        return folder
+    why = f"VOXPLAN_DATA is not set to the real-data folder (looked for {folder or 'nothing'})"
+    if REQUIRED:
+        pytest.fail(f"VOXPLAN_REQUIRE_DATA=1, but {why}")
+    _not_run.add(request.node.nodeid)
+    pytest.skip(why)
+
+
+@pytest.fixture
+def voxplan_data(request: pytest.FixtureRequest) -> Path:
+    """The folder with the real volumes (``em_vnc``, ``nnunet_raw``, ``nifti_misc``)."""
+    return _folder(request, ".")
+
+
+@pytest.fixture
+def voxplan_golden(request: pytest.FixtureRequest) -> Path:
+    """The folder, beside the real volumes, with what nnU-Net itself computed."""
+    return _folder(request, "../golden")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly how many promises on real data were not checked."""
+    if _not_run:
+        terminalreporter.section("REAL DATA NOT RUN", sep="!", red=True)
+        terminalreporter.line(
+            f"{len(_not_run)} tests on real data were NOT run: set VOXPLAN_DATA to the data folder."
+        )
