@@ -77,7 +77,7 @@ class ReadOptions:
     unit: Unit | None = None
     """Unit of ``spacing``, or of a spacing that a file states without unit."""
     axes: str | None = None
-    """Order of the stored axes as letters among ``c``, ``t``, ``z``, ``y``, ``x``, e.g. ``czyx`` or ``xyz``."""
+    """Order of the stored axes, letters among ``c``, ``t``, ``z``, ``y``, ``x``: e.g. ``czyx`` or ``xyz``."""
     spacing_order: Literal["zyx", "xyz"] = "zyx"
     """Order in which array-like attributes and sidecars state spacing."""
 
