@@ -125,7 +125,7 @@ class Labels(Model):
     """True where the program proposed the kind; False where the user or a dataset.json said so."""
     reason: str
     classes: dict[str, tuple[int, ...]]
-    """Name to label values (several make a region, as in nnU-Net), background included; empty if not semantic."""
+    """Name to label values (several: a region, as in nnU-Net), background included; empty if not semantic."""
     ignore: int | None = None
 
 

@@ -3,8 +3,8 @@
     python -m voxplan.scripts.phantom FOLDER [--cases 5] [--seed 7]
 
 The same voxels stand in all three formats: ``nifti/`` in nnU-Net's raw layout (int16, spacing in the
-header), ``tiff/`` as ``images/`` and ``labels/`` (uint8, no spacing: TIFF files often know none) and ``hdf5/``
-with the data sets ``raw`` and ``labels`` and a ``resolution`` attribute in nm (uint8).
+header), ``tiff/`` as ``images/`` and ``labels/`` (uint8, no spacing: TIFF files often know none) and
+``hdf5/`` with the data sets ``raw`` and ``labels`` and a ``resolution`` attribute in nm (uint8).
 """
 
 from __future__ import annotations
