@@ -10,6 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 FORMAT_VERSION = 1
+IGNORE_INDEX = -1
+"""Value of ignored voxels in semantic targets (class indices)."""
+IGNORE_BINARY = 255
+"""Value of ignored voxels in targets of zeros and ones (affinity, boundary, overlapping regions)."""
 
 Task = Literal["semantic", "affinity", "boundary"]
 Precision = Literal["fp32", "tf32", "fp16", "bf16"]
