@@ -261,6 +261,8 @@ class Hardware(Model):
     """Bytes of /dev/shm, where loader workers hand over batches."""
     stated: bool
     """True where any of it was stated by the user instead of detected."""
+    notes: tuple[str, ...] = ()
+    """What was assumed, or found but is not modelled."""
 
 
 class Provenance(Model):

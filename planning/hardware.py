@@ -1,0 +1,224 @@
+"""The machine that plans are made for: detected, or stated for one that is not here.
+
+Detection never changes the current CUDA device, and asks the driver first: it counts what other processes
+hold, and needs no CUDA context. Memory is in bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from voxplan.plans.schema import Gpu, Hardware
+
+from . import machine, nvidia_smi
+from .gpus import GIB, stated_gpu
+
+DEFAULT_MEMORY_FRACTION = 0.9
+"""Share of the free memory that a plan may use; the rest is for fragmentation, other processes and the
+driver.
+"""
+ASSUMED_CAPABILITY = (8, 0)
+"""Of a card that is stated by its memory alone: Ampere, the oldest generation with bf16."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Bytes that one training process may use on one device."""
+
+    bytes: int
+    device: str
+    """GPU name, or ``cpu``."""
+    kind: Literal["cuda", "cpu"]
+    compute_capability: tuple[int, int] | None
+    why: str
+    """One sentence: what it was computed from."""
+
+
+def detect_hardware() -> Hardware:
+    """The machine at hand: GPUs with their really free memory, usable main memory, cores and shared
+    memory.
+    """
+    gpus, notes = detect_gpus()
+    ram, available = machine.detect_ram()
+    return Hardware(
+        gpus=gpus,
+        ram=ram,
+        ram_available=available,
+        cores=machine.detect_cores(),
+        shared_memory=machine.detect_shared_memory(),
+        stated=False,
+        notes=notes,
+    )
+
+
+def detect_gpus() -> tuple[tuple[Gpu, ...], tuple[str, ...]]:
+    """GPUs, and notes on what was found but is not modelled. Every failure of a driver means no GPU."""
+    import torch
+
+    smi = nvidia_smi.visible(nvidia_smi.query(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if torch.cuda.is_available():
+        by_uuid = {device.uuid: device for device in smi}
+        return _torch_gpus(torch, by_uuid)
+    if smi:
+        found = tuple(
+            Gpu(
+                name=device.name,
+                total_memory=device.total,
+                free_memory=device.free,
+                compute_capability=device.compute_capability,
+                present=True,
+            )
+            for device in smi
+        )
+        note = (
+            f"the driver shows {len(found)} GPUs, but this torch ({torch.__version__}) cannot use them: "
+            "the plans are for the GPUs; training needs a CUDA build of torch"
+        )
+        return found, (note,)
+    if torch.backends.mps.is_available():
+        return (), ("an Apple GPU (MPS) is here, but its memory is not modelled: the plans are for the CPU",)
+    return (), ()
+
+
+def _torch_gpus(torch: Any, by_uuid: dict[str, nvidia_smi.SmiGpu]) -> tuple[tuple[Gpu, ...], tuple[str, ...]]:
+    rocm = torch.version.hip is not None
+    gpus = []
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        known = by_uuid.get(f"GPU-{getattr(properties, 'uuid', '')}")
+        if (
+            known is None
+        ):  # ROCm, a MIG slice, or no nvidia-smi: asks the device itself, then restores the current
+            free, total = torch.cuda.mem_get_info(index)
+        else:
+            free, total = known.free, known.total
+        gpus.append(
+            Gpu(
+                name=properties.name,
+                total_memory=int(total),
+                free_memory=int(free),
+                compute_capability=None if rocm else (properties.major, properties.minor),
+                present=True,
+                backend="rocm" if rocm else "cuda",
+            )
+        )
+    notes = ("ROCm is not modelled: memory is predicted as for a CUDA GPU of the same size",) if rocm else ()
+    return tuple(gpus), notes
+
+
+def anonymous_gpu(memory_gb: float) -> Gpu:
+    """An absent card of which only the memory is known."""
+    memory = int(memory_gb * GIB)
+    return Gpu(
+        name=f"{memory_gb:g} GB GPU",
+        total_memory=memory,
+        free_memory=memory,
+        compute_capability=ASSUMED_CAPABILITY,
+        present=False,
+    )
+
+
+def state_hardware(
+    *,
+    gpu: str | None = None,
+    gpu_memory_gb: float | None = None,
+    num_gpus: int | None = None,
+    cores: int | None = None,
+    ram_gb: float | None = None,
+    cpu: bool = False,
+    base: Hardware,
+) -> Hardware:
+    """``base`` with what the user states put in its place.
+
+    Args:
+        gpu: a catalogue name; replaces the GPUs.
+        gpu_memory_gb: a card of that memory; with ``gpu``, that card with another memory.
+        num_gpus: how many of the stated card, or the first so many of the detected ones.
+        cores: usable cores.
+        ram_gb: usable main memory, binary gigabytes; caps what is available.
+        cpu: no GPU at all.
+        base: usually :func:`detect_hardware`.
+
+    Raises:
+        UnknownGpuError: ``gpu`` is not in the catalogue.
+        ValueError: contradicting or impossible statements.
+    """
+    if cpu and (gpu is not None or gpu_memory_gb is not None or num_gpus):
+        msg = "--cpu plans without a GPU; it cannot stand with --gpu, --gpu-memory or --num-gpus"
+        raise ValueError(msg)
+    _refuse_not_positive(gpu_memory=gpu_memory_gb, num_gpus=num_gpus, cores=cores, ram=ram_gb)
+    changes: dict[str, Any] = {}
+    notes = list(base.notes)
+    if cpu:
+        changes["gpus"], notes = (), []
+    elif gpu is not None or gpu_memory_gb is not None:
+        card = (
+            anonymous_gpu(gpu_memory_gb)
+            if gpu is None and gpu_memory_gb is not None
+            else stated_gpu(gpu or "")
+        )
+        if gpu is not None and gpu_memory_gb is not None:
+            memory = int(gpu_memory_gb * GIB)
+            card = card.model_copy(update={"total_memory": memory, "free_memory": memory})
+        changes["gpus"], notes = (card,) * (num_gpus or 1), []
+        if gpu is None:
+            major, minor = ASSUMED_CAPABILITY
+            notes.append(f"compute capability {major}.{minor} (Ampere) is assumed for the {card.name}")
+    elif num_gpus is not None:
+        changes["gpus"] = _first_gpus(base.gpus, num_gpus)
+    if cores is not None:
+        changes["cores"] = cores
+    if ram_gb is not None:
+        changes["ram"] = changes["ram_available"] = int(ram_gb * GIB)
+    if not changes:
+        return base
+    return base.model_copy(update={**changes, "stated": True, "notes": tuple(notes)})
+
+
+def _refuse_not_positive(**values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and not 0 < value < float("inf"):
+            msg = f"--{name.replace('_', '-')} must be a positive number, got {value}"
+            raise ValueError(msg)
+
+
+def _first_gpus(gpus: tuple[Gpu, ...], count: int) -> tuple[Gpu, ...]:
+    if not gpus:
+        msg = f"--num-gpus {count}: this machine has no GPU; name the absent ones with --gpu or --gpu-memory"
+        raise ValueError(msg)
+    if count > len(gpus):
+        msg = f"--num-gpus {count}: this machine has {len(gpus)}; name absent ones with --gpu or --gpu-memory"
+        raise ValueError(msg)
+    return gpus[:count]
+
+
+def budget(hardware: Hardware, fraction: float = DEFAULT_MEMORY_FRACTION) -> Budget:
+    """What one process may use: ``fraction`` of the smallest GPU's free memory, else of the available RAM.
+
+    Raises:
+        ValueError: ``fraction`` is not in (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        msg = f"--memory-fraction must be above 0 and at most 1, got {fraction}"
+        raise ValueError(msg)
+    if not hardware.gpus:
+        size = hardware.ram_available
+        why = f"{fraction:.0%} of {size / GIB:.1f} GiB main memory (no GPU)"
+        return Budget(bytes=int(size * fraction), device="cpu", kind="cpu", compute_capability=None, why=why)
+    smallest = min(hardware.gpus, key=lambda gpu: gpu.free_memory)
+    kind = "free" if smallest.present else "nominal"
+    why = f"{fraction:.0%} of the {smallest.free_memory / GIB:.1f} GiB {kind} memory of the {smallest.name}"
+    if len(hardware.gpus) > 1:
+        why += f", the smallest of {len(hardware.gpus)} GPUs"
+    # The least able card decides the precision, also where it is not the smallest one.
+    capabilities = [gpu.compute_capability for gpu in hardware.gpus]
+    known = [capability for capability in capabilities if capability is not None]
+    return Budget(
+        bytes=int(smallest.free_memory * fraction),
+        device=smallest.name,
+        kind="cuda",
+        compute_capability=min(known) if len(known) == len(capabilities) else None,
+        why=why,
+    )

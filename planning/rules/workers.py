@@ -1,0 +1,113 @@
+"""Loader workers and caching, from cores, main memory, shared memory and how the files are stored. Pure
+numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from voxplan.plans.schema import Decision
+
+MAXIMUM_WORKERS = 12
+"""Per training process; nnU-Net's default number of augmentation workers (``nnUNet_n_proc_DA``)."""
+WORKER_MEMORY = 700 * 1024**2
+"""Bytes of one loader worker before any data: what a process that imports torch holds (nnU-Net's workers:
+675 MiB, measured)."""
+WORKER_RAM_SHARE = 0.5
+"""Share of the available main memory that all workers together may take."""
+PREFETCH = 2
+"""Batches that each worker holds ready (torch's ``prefetch_factor``)."""
+SHARED_MEMORY_SHARE = 0.5
+"""Share of /dev/shm that ready batches may fill."""
+CACHE_RAM_SHARE = 0.5
+"""Share of the available main memory that a cache of all volumes may take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerChoice:
+    """Workers per training process, and why."""
+
+    workers: int
+    decision: Decision
+    warnings: tuple[str, ...] = ()
+
+
+def choose_workers(
+    *,
+    cores: int,
+    ram_available: int,
+    shared_memory: int | None,
+    batch_bytes: int,
+    processes: int = 1,
+    on_cpu: bool = False,
+) -> WorkerChoice:
+    """Loader workers of one of ``processes`` training processes on the machine.
+
+    Each process keeps one core for itself; when the network too computes on the CPU, one worker is enough to
+    read ahead. Main memory bounds how many workers can live, /dev/shm how many batches can wait.
+
+    Args:
+        cores: usable by all processes together.
+        ram_available: bytes, for all processes together.
+        shared_memory: bytes of /dev/shm; None where there is none.
+        batch_bytes: one batch as the worker hands it over, image and target.
+        processes: one a GPU.
+        on_cpu: the network computes on the CPU.
+    """
+    limits = {
+        "cores": max(0, cores // processes - 1),
+        "nnU-Net's maximum": MAXIMUM_WORKERS,
+        "main memory": int(
+            ram_available * WORKER_RAM_SHARE / processes / (WORKER_MEMORY + (PREFETCH + 1) * batch_bytes)
+        ),
+    }
+    if on_cpu:
+        limits["the CPU, which computes the network"] = 1
+    warnings: tuple[str, ...] = ()
+    if shared_memory is not None:
+        limits["/dev/shm"] = int(
+            shared_memory * SHARED_MEMORY_SHARE / processes / (PREFETCH * max(1, batch_bytes))
+        )
+        if limits["/dev/shm"] == 0 and limits["cores"] > 0:
+            warnings = (
+                f"/dev/shm of {shared_memory / 1024**2:.0f} MiB cannot hold two waiting batches of "
+                f"{batch_bytes / 1024**2:.0f} MiB: batches are loaded in the training process; "
+                "give the container more (docker run --shm-size 8g)",
+            )
+    reason = min(limits, key=lambda name: limits[name])
+    workers = limits[reason]
+    share = f" for each of {processes} processes" if processes > 1 else ""
+    return WorkerChoice(
+        workers=workers,
+        decision=Decision(by="hardware", why=f"{workers} workers{share}: limited by {reason}"),
+        warnings=warnings,
+    )
+
+
+def choose_cache(
+    *, dataset_bytes: int, compressed_streams: bool, ram_available: int
+) -> tuple[Literal["none", "ram", "disk"], Decision]:
+    """Whether decoded volumes are kept.
+
+    A compressed stream (``.nii.gz``) must be inflated from its start for every random patch: it is worth
+    keeping in RAM where it fits, else on disk. Other files are read patch by patch, and the page cache does
+    the rest.
+
+    Args:
+        dataset_bytes: all volumes and labels, uncompressed.
+        compressed_streams: whether any case is one.
+        ram_available: bytes.
+    """
+    if not compressed_streams:
+        why = "patches are read straight from the files; nothing has to be inflated whole"
+        return "none", Decision(by="data", why=why)
+    size = f"{dataset_bytes / 1024**3:.1f} GiB"
+    limit = ram_available * CACHE_RAM_SHARE
+    if dataset_bytes <= limit:
+        why = (
+            f"compressed files would be inflated for every patch; {size} uncompressed fit in half of the RAM"
+        )
+        return "ram", Decision(by="hardware", why=why)
+    why = f"compressed files would be inflated for every patch; {size} uncompressed exceed half of the RAM"
+    return "disk", Decision(by="hardware", why=why)
