@@ -29,7 +29,7 @@ def isotropic_patch(spacing: Sequence[float], voxels: int | None = None) -> Ints
     count = START_VOXELS[len(spacing)] if voxels is None else voxels
     inverse = 1 / np.asarray(spacing, dtype=np.float64)
     scaled = inverse * (count / np.prod(inverse)) ** (1 / len(spacing))
-    return tuple(round(float(value)) for value in scaled)
+    return tuple(max(1, round(float(value))) for value in scaled)
 
 
 def initial_patch(

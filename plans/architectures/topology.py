@@ -1,6 +1,7 @@
 """nnU-Net's rule for strides and kernels from patch and spacing, as pure numbers.
 
-Source: nnU-Net 2.8.1, ``network_topology.py`` lines 30 to 108. Both the UNets here and the nnU-Net presets use it.
+Source: nnU-Net 2.8.1, ``network_topology.py`` lines 30 to 108. Both the UNets here and the nnU-Net presets
+use it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Topology:
         return len(self.strides)
 
 
-def _poolable(sizes: list[int], spacings: list[float]) -> list[int]:
+def _poolable(sizes: list[float], spacings: list[float]) -> list[int]:
     """Axes that may be halved once more; empty when pooling ends."""
     large = [axis for axis, size in enumerate(sizes) if size >= 2 * MINIMUM_EDGE]
     if not large:
@@ -44,8 +45,11 @@ def _poolable(sizes: list[int], spacings: list[float]) -> list[int]:
     return axes
 
 
-def nnunet_topology(patch_size: Ints, spacing: tuple[float, ...]) -> Topology:
-    """Strides, kernels and divisors for a patch (any number of axes) at a spacing (same axes, any unit)."""
+def nnunet_topology(patch_size: tuple[float, ...], spacing: tuple[float, ...]) -> Topology:
+    """Strides, kernels and divisors for a patch (any number of axes) at a spacing (same axes, any unit).
+
+    The patch may hold halves, as the median shape of an even number of cases does; it is padded up.
+    """
     sizes, spacings = list(patch_size), list(spacing)
     axes_count = len(sizes)
     kernel = [1] * axes_count
