@@ -1,6 +1,6 @@
 """The contract that every architecture keeps: what the planner asks before it chooses, and how to build.
 
-Only :meth:`Architecture.build` imports torch. Sizes are ZYX (YX in 2D).
+Only :meth:`Architecture.build` imports torch or monai. Sizes are ZYX (YX in 2D).
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ..schema import Ints, OptimizerChoice, Precision
+from pydantic import ValidationError
+
+from ..schema import Floats, Ints, Model, OptimizerChoice, Precision
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,6 +35,10 @@ class Recipe:
     """Paper or code that the recipe is taken from."""
 
 
+class NoArguments(Model):
+    """For networks that nothing but their name decides."""
+
+
 class Architecture(ABC):
     """One architecture; instances are stateless."""
 
@@ -47,6 +53,8 @@ class Architecture(ABC):
     """Whether ``build`` takes ``checkpointing``."""
     smaller: ClassVar[str | None] = None
     """Registered name of the next smaller variant, where there is one."""
+    arguments_model: ClassVar[type[Model]] = NoArguments
+    """What ``arguments`` may hold: names, types and bounds."""
 
     @abstractmethod
     def topology(self, patch_size: Ints, spacing: tuple[float, ...] | None) -> dict[str, Any]:
@@ -88,6 +96,37 @@ class Architecture(ABC):
         """Per output, full resolution first, the factor by which each axis is coarser than the patch."""
         return ((1,) * dimensions,)
 
+    def deep_supervision_weights(self, arguments: Arguments, dimensions: int) -> Floats:
+        """Weight of each output in the loss, full resolution first; they sum to 1.
+
+        Halved at every scale, and 0 for the coarsest (nnU-Net 2.8.1, ``_build_loss``).
+        """
+        outputs = len(self.deep_supervision_scales(arguments, dimensions))
+        weights = [1 / 2**i for i in range(outputs)]
+        if outputs > 1:
+            weights[-1] = 0.0
+        return tuple(weight / sum(weights) for weight in weights)
+
+    def validate_arguments(self, arguments: Arguments, *, dimensions: int) -> Any:
+        """Check arguments that a plan holds; nothing in them is ever executed or imported.
+
+        Returns:
+            The arguments as an instance of :attr:`arguments_model`.
+
+        Raises:
+            ValueError: naming every argument that is unknown, missing, of a wrong type or out of bounds.
+        """
+        try:
+            return self.arguments_model.model_validate(dict(arguments), context={"dimensions": dimensions})
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, problem['loc'])) or 'arguments'}: {problem['msg']}"
+                for problem in error.errors(include_url=False, include_input=False)
+            )
+            known = ", ".join(self.arguments_model.model_fields) or "none"
+            msg = f"{self.name}: wrong architecture.arguments ({problems}); known arguments: {known}"
+            raise ValueError(msg) from None
+
     def validate(self, arguments: Arguments, *, dimensions: int, patch_size: Ints) -> None:
         """Check a patch against divisors and minimum.
 
@@ -105,7 +144,7 @@ class Architecture(ABC):
         for axis, (size, divisor, least) in enumerate(zip(patch_size, divisors, minimum, strict=True)):
             if size < least or size % divisor:
                 msg = (
-                    f"{self.name}: patch_size {tuple(patch_size)} does not work on axis {axis}: {size} must be a "
-                    f"multiple of {divisor} and at least {least}"
+                    f"{self.name}: patch_size {tuple(patch_size)} does not work on axis {axis}: {size} must be "
+                    f"a multiple of {divisor} and at least {least}"
                 )
                 raise ValueError(msg)
