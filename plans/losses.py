@@ -1,13 +1,13 @@
 """The losses that plans name, as nnU-Net trains with them, with few full-size intermediates.
 
-Every loss is called as ``loss(outputs, target)``: ``outputs`` is one tensor of logits ``(batch, channels, *patch)``
-or, with deep supervision, a sequence of them, full resolution first. The target of ``dice_ce`` is
-``(batch, 1, *patch)`` class indices (ignored voxels :data:`IGNORE_INDEX`), the target of ``dice_bce`` and ``bce``
-``(batch, channels, *patch)`` zeros and ones (ignored voxels :data:`IGNORE_BINARY`). All sums run in float32, under
-autocast too.
+Every loss is called as ``loss(outputs, target)``: ``outputs`` is one tensor of logits
+``(batch, channels, *patch)`` or, with deep supervision, a sequence of them, full resolution first. The target
+of ``dice_ce`` is ``(batch, 1, *patch)`` class indices (ignored voxels :data:`IGNORE_INDEX`), the target of
+``dice_bce`` and ``bce`` ``(batch, channels, *patch)`` zeros and ones (ignored voxels :data:`IGNORE_BINARY`).
+All sums run in float32, under autocast too.
 
-Source: nnU-Net 2.8.1, ``training/loss``. Its Dice term is ``-dice``; here it is ``1 - dice``: the same gradient, and
-a loss that falls to 0. Under DDP, batch Dice is taken over the samples of each rank.
+Source: nnU-Net 2.8.1, ``training/loss``. Its Dice term is ``-dice``; here it is ``1 - dice``: the same
+gradient, and a loss that falls to 0. Under DDP, batch Dice is taken over the samples of each rank.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SMOOTH = 1e-5
 
 
 def _dice_loss(overlap: Tensor, predicted: Tensor, reference: Tensor, batch_dice: bool) -> Tensor:
-    """1 - mean Dice, from sums of shape (batch, channels); over the whole batch as one volume if ``batch_dice``."""
+    """1 - mean Dice, from sums of shape (batch, channels); ``batch_dice``: the batch as one volume."""
     if batch_dice:
         overlap, predicted, reference = overlap.sum(0), predicted.sum(0), reference.sum(0)
     return 1 - ((2 * overlap + SMOOTH) / (predicted + reference + SMOOTH)).mean()
@@ -64,7 +64,7 @@ class DiceCELoss(nn.Module):
 
 
 def _binary_cross_entropy(logits: Tensor, reference: Tensor, valid: Tensor) -> Tensor:
-    """Mean over valid voxels, 0 without any; ``softplus`` of signed logits keeps no float copy of the target."""
+    """Mean over valid voxels, 0 without any; ``softplus`` of signed logits needs no float target."""
     element = functional.softplus(torch.where(reference, -logits, logits))
     return torch.where(valid, element, 0.0).sum() / valid.sum().clamp(min=1)
 
@@ -99,8 +99,8 @@ class DiceBCELoss(nn.Module):
 def downsample_target(target: Tensor, shape: Sequence[int]) -> Tensor:
     """The target at a coarser output's ``shape`` (spatial axes), as a strided view.
 
-    Takes the voxel at the centre of each coarse voxel, as ``nearest-exact`` interpolation does, without its detour
-    through floats.
+    Takes the voxel at the centre of each coarse voxel, as ``nearest-exact`` interpolation does, without its
+    detour through floats.
 
     Raises:
         ValueError: an axis is not a whole multiple of the output's.
@@ -109,8 +109,8 @@ def downsample_target(target: Tensor, shape: Sequence[int]) -> Tensor:
     for fine, coarse in zip(target.shape[2:], shape, strict=True):
         if fine % coarse:
             msg = (
-                f"target of shape {tuple(target.shape[2:])} cannot be compared with an output of {tuple(shape)}: "
-                "each axis must be a whole multiple"
+                f"target of shape {tuple(target.shape[2:])} cannot be compared with an output of "
+                f"{tuple(shape)}: each axis must be a whole multiple"
             )
             raise ValueError(msg)
         factor = fine // coarse
@@ -137,8 +137,8 @@ class DeepSupervisionLoss(nn.Module):
             return full
         if len(outputs) != len(self.weights):
             msg = (
-                f"the loss has {len(self.weights)} deep-supervision weights, but the network gave {len(outputs)} "
-                "outputs: the plan's loss.deep_supervision_weights must have one a output"
+                f"the loss has {len(self.weights)} deep-supervision weights, but the network gave "
+                f"{len(outputs)} outputs: the plan's loss.deep_supervision_weights must have one a output"
             )
             raise ValueError(msg)
         losses = [

@@ -144,7 +144,7 @@ class Architecture(ABC):
         for axis, (size, divisor, least) in enumerate(zip(patch_size, divisors, minimum, strict=True)):
             if size < least or size % divisor:
                 msg = (
-                    f"{self.name}: patch_size {tuple(patch_size)} does not work on axis {axis}: {size} must be "
-                    f"a multiple of {divisor} and at least {least}"
+                    f"{self.name}: patch_size {tuple(patch_size)} does not work on axis {axis}: {size} must "
+                    f"be a multiple of {divisor} and at least {least}"
                 )
                 raise ValueError(msg)

@@ -22,8 +22,8 @@ MONAI_RECIPE = Recipe(
     steps_per_epoch=250,
     precisions=("bf16", "fp16", "tf32", "fp32"),
     source=(
-        "PyTorch Connectomics' defaults for MONAI's UNets (October 2025): AdamW 1e-4, cosine; weight decay 1e-2 "
-        "is AdamW's own default; length of training as in nnU-Net"
+        "PyTorch Connectomics' defaults for MONAI's UNets (October 2025): AdamW 1e-4, cosine; weight decay "
+        "1e-2 is AdamW's own default; length of training as in nnU-Net"
     ),
 )
 

@@ -7,7 +7,7 @@ the network; it also computes the heads in evaluation and keeps their outputs al
 from __future__ import annotations
 
 from monai.networks.nets.dynunet import DynUNet
-from torch import Tensor, nn
+from torch import Tensor
 
 from .checkpointing import run
 from .stages import StageArguments
@@ -61,10 +61,6 @@ class ListDynUNet(DynUNet):
         for block in self.upsamples:
             features = run(block, features, skips.pop(), checkpointing=self.checkpointing)
             if supervised and skips:
-                logits.append(self._head(len(skips))(features))
+                logits.append(self.deep_supervision_heads[len(skips) - 1](features))
         full: Tensor = self.output_block(features)
         return [full, *reversed(logits)] if supervised else full
-
-    def _head(self, level: int) -> nn.Module:
-        """Deep-supervision head of a decoder level, 1 being the half resolution."""
-        return self.deep_supervision_heads[level - 1]

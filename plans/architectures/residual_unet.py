@@ -84,7 +84,7 @@ def _initialize(module: nn.Module) -> None:
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, ResidualBlock):
-        nn.init.zeros_(module.conv2[1].weight)
+        nn.init.zeros_(module.conv2.get_parameter("1.weight"))
 
 
 class ResidualUNet(nn.Module):

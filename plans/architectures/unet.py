@@ -1,8 +1,8 @@
-"""nnU-Net's plain UNet on MONAI's DynUNet: two convolutions a stage, strides and kernels from patch and spacing."""
+"""nnU-Net's plain UNet on MONAI's DynUNet: two convolutions a stage, anisotropic strides and kernels."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..schema import Ints, OptimizerChoice
 from .base import Architecture, Arguments, Recipe
@@ -18,8 +18,9 @@ NNUNET_RECIPE = Recipe(
     steps_per_epoch=250,
     precisions=("fp16", "bf16", "tf32", "fp32"),
     source=(
-        "Isensee et al., nnU-Net, Nature Methods 18 (2021), and its 2.8.1 nnUNetTrainer: SGD 1e-2, Nesterov momentum "
-        "0.99, weight decay 3e-5, poly 0.9, 1000 epochs of 250 steps, fp16 autocast with gradient scaling"
+        "Isensee et al., nnU-Net, Nature Methods 18 (2021), and its 2.8.1 nnUNetTrainer: SGD 1e-2, Nesterov "
+        "momentum 0.99, weight decay 3e-5, poly 0.9, 1000 epochs of 250 steps, fp16 autocast with "
+        "gradient scaling"
     ),
 )
 
@@ -29,10 +30,10 @@ class StagedUNet(Architecture):
 
     deep_supervision = True
     checkpointing = True
-    arguments_model = StageArguments
+    arguments_model: ClassVar[type[StageArguments]] = StageArguments
 
     def topology(self, patch_size: Ints, spacing: tuple[float, ...] | None) -> dict[str, Any]:
-        """nnU-Net's strides, kernels and channels for this patch; a patch too small for three stages is grown."""
+        """nnU-Net's strides, kernels and channels for this patch; one too small for three stages is grown."""
         return stage_arguments(patch_size, spacing)
 
     def divisors(self, arguments: Arguments, dimensions: int) -> Ints:
