@@ -6,11 +6,16 @@ number of workers, the block size or the order of files.
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from .files import write_atomically
 from .formats.base import Unit
+from .json_text import json_text
 
 FORMAT_VERSION = 1
 
@@ -214,3 +219,71 @@ class Fingerprint(Model):
     """Sorted by id."""
     failures: tuple[Failure, ...]
     provenance: Provenance
+
+
+class FingerprintError(ValueError):
+    """A file that is no fingerprint, or one that this version cannot read."""
+
+
+def save_fingerprint(fingerprint: Fingerprint, path: Path) -> None:
+    """Write the JSON file under a temporary name, flush it to the disk and rename it.
+
+    Raises:
+        OSError: the folder is missing, not writable or full.
+    """
+    text = json_text(fingerprint.model_dump(mode="json"))
+    write_atomically(path, text.encode())
+
+
+def load_fingerprint(path: Path) -> Fingerprint:
+    """Read a fingerprint; older formats are migrated.
+
+    Raises:
+        FingerprintError: not readable, no fingerprint, damaged, or written by a newer version.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        msg = f"{path}: cannot be read as a fingerprint ({error}); write it again with profile-dataset"
+        raise FingerprintError(msg) from error
+    try:
+        return Fingerprint.model_validate(migrate(content))
+    except FingerprintError as error:
+        msg = f"{path}: {error}"
+        raise FingerprintError(msg) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        msg = (
+            f"{path}: not a fingerprint of format {FORMAT_VERSION}: {where}: {first['msg'].lower()} "
+            f"({error.error_count()} problems); write it again with profile-dataset"
+        )
+        raise FingerprintError(msg) from error
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""Format version to the function that turns such a file's content into the next version's."""
+
+
+def migrate(content: Any) -> dict[str, Any]:
+    """The content of a file in the present format.
+
+    Raises:
+        FingerprintError: not an object with a ``format_version``, a newer version, or one without a way here.
+    """
+    if not isinstance(content, dict) or not isinstance(content.get("format_version"), int):
+        msg = "has no 'format_version'; is it a fingerprint that profile-dataset wrote?"
+        raise FingerprintError(msg)
+    while (version := content["format_version"]) != FORMAT_VERSION:
+        if version > FORMAT_VERSION:
+            msg = (
+                f"has format version {version}, and this voxplan reads up to {FORMAT_VERSION}; "
+                "update voxplan, or profile again with this version"
+            )
+            raise FingerprintError(msg)
+        if version not in MIGRATIONS:
+            msg = f"has format version {version}, which no migration leads from; profile again"
+            raise FingerprintError(msg)
+        content = MIGRATIONS[version](content)
+    migrated: dict[str, Any] = content
+    return migrated

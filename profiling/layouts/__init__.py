@@ -1,1 +1,71 @@
 """How a folder becomes cases, one file a layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..formats.base import FormatError
+from .base import DiscoveredDataset, Layout, LayoutRequest
+from .decathlon import DecathlonLayout
+from .hdf5 import KeysLayout
+from .nnunet_raw import NnunetRawLayout
+from .pair import PairLayout
+from .volume_folder import VolumeFolderLayout
+
+LAYOUTS: tuple[Layout, ...] = (
+    NnunetRawLayout(),
+    DecathlonLayout(),
+    PairLayout(),
+    KeysLayout(),
+    VolumeFolderLayout(),
+)
+"""The first that matches is used."""
+
+__all__ = ["LAYOUTS", "DiscoveredDataset", "Layout", "LayoutRequest", "discover"]
+
+
+def discover(
+    data: Path | None,
+    *,
+    images: str | None = None,
+    labels: str | None = None,
+    image_key: str | None = None,
+    label_key: str | None = None,
+    exclude: Sequence[str] = (),
+    use_labels: bool = True,
+) -> DiscoveredDataset:
+    """The cases that lie in a data folder, or where ``images`` and ``labels`` say.
+
+    Args:
+        data: a folder, a volume file or a datalist JSON; None where ``images`` is given.
+        images: folder, file or glob of the images, relative to ``data`` if both are given.
+        labels: likewise, of the label maps.
+        image_key: data set of the image in HDF5 and Zarr containers.
+        label_key: data set of the label map in them.
+        exclude: globs of file names or paths within the data folder that are left out.
+        use_labels: False to profile the images alone.
+
+    Raises:
+        FormatError: nothing here can be profiled; single unusable files are failures of the result instead.
+    """
+    if data is None and images is None:
+        msg = "neither a data folder nor --images was given"
+        raise FormatError(msg, kind="empty")
+    if data is not None and not data.exists():
+        msg = f"{data}: no such file or folder"
+        raise FormatError(msg, kind="empty")
+    request = LayoutRequest(
+        data=data,
+        images=images,
+        labels=labels,
+        image_key=image_key,
+        label_key=label_key,
+        exclude=tuple(exclude),
+        use_labels=use_labels,
+    )
+    for layout in LAYOUTS:
+        if layout.matches(request):
+            return layout.discover(request)
+    msg = f"{data}: no layout that is known ({', '.join(layout.name for layout in LAYOUTS)})"
+    raise FormatError(msg, kind="unsupported")

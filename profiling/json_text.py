@@ -1,0 +1,35 @@
+"""JSON that a person can read: short lists and objects on one line, long ones spread out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+WIDTH = 110
+"""Characters; what fits stays on one line."""
+
+
+def json_text(value: Any) -> str:
+    """The JSON text of plain values (dict, list, str, int, float, bool, None), ending in a newline.
+
+    Raises:
+        ValueError: a NaN or an infinity, which JSON does not know.
+    """
+    return _text(value, 0) + "\n"
+
+
+def _text(value: Any, indent: int) -> str:
+    if isinstance(value, dict):
+        items = [f"{json.dumps(str(key))}: {_text(item, indent + 1)}" for key, item in value.items()]
+        return _joined(items, "{}", indent)
+    if isinstance(value, list | tuple):
+        return _joined([_text(item, indent + 1) for item in value], "[]", indent)
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+
+
+def _joined(items: list[str], brackets: str, indent: int) -> str:
+    length = indent + sum(map(len, items)) + 2 * len(items)
+    if length <= WIDTH and not any("\n" in item for item in items):
+        return brackets[0] + ", ".join(items) + brackets[1]
+    inner = "\n" + " " * (indent + 1)
+    return brackets[0] + inner + ("," + inner).join(items) + "\n" + " " * indent + brackets[1]

@@ -1,0 +1,105 @@
+"""Which files a data folder holds: hidden files, links out of the folder and excluded names sorted out."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from ..fingerprint import Failure
+from ..formats.base import FormatError
+
+MAX_DEPTH = 12
+"""Levels of sub-folders that are searched; deeper trees are no data set but a disk."""
+
+
+def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
+    """Sort key in which ``slice2`` comes before ``slice10``; ties fall back to the text itself."""
+    parts = re.split(r"(\d+)", text)
+    numbers = tuple((0, int(part)) if part.isdecimal() else (1, part) for part in parts)
+    return (*numbers, (2, text))
+
+
+def is_excluded(path: Path, root: Path, exclude: Sequence[str]) -> bool:
+    """Whether a glob matches the file's name, its path within ``root``, or that of a folder above it."""
+    if not exclude:
+        return False
+    relative = path.relative_to(root) if path.is_relative_to(root) else path
+    names = [path.name, relative.as_posix(), *(parent.as_posix() for parent in relative.parents)]
+    return any(fnmatchcase(name, glob) for glob in exclude for name in names if name != ".")
+
+
+def is_hidden(name: str) -> bool:
+    """Names that start with a dot, macOS's ``._`` copies among them."""
+    return name.startswith(".")
+
+
+def leaves(path: Path, root: Path) -> bool:
+    """Whether a path, its links followed, lies outside ``root``."""
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
+def outside_failure(path: Path, root: Path, case_id: str | None = None) -> Failure:
+    """The failure of a file whose link or path leaves the data folder."""
+    target = os.path.realpath(path)
+    reason = (
+        f"{path}: leads out of the data folder {root} (to {target}); "
+        "profile the folder that really holds it, or copy the file in"
+    )
+    return Failure(id=case_id or path.name, files=(str(path),), kind="outside", reason=reason)
+
+
+class Listing:
+    """Reads folders below one root, remembering what had to be refused."""
+
+    def __init__(self, root: Path, exclude: Sequence[str] = ()) -> None:
+        self.root = root
+        self.exclude = tuple(exclude)
+        self.failures: list[Failure] = []
+        self._real_root = os.path.realpath(root)
+
+    def read(self, folder: Path) -> tuple[list[Path], list[Path]]:
+        """Files and sub-folders of one folder, each in natural order.
+
+        Raises:
+            FormatError: the folder cannot be read.
+        """
+        files: list[Path] = []
+        folders: list[Path] = []
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: natural_key(entry.name))
+        except OSError as error:
+            msg = f"{folder}: cannot be read as a folder ({error.strerror})"
+            raise FormatError(msg) from error
+        for entry in entries:
+            path = Path(entry.path)
+            if is_hidden(entry.name) or is_excluded(path, self.root, self.exclude):
+                continue
+            if entry.is_symlink() and self.refuses(path):
+                continue
+            if entry.is_dir():
+                folders.append(path)
+            elif entry.is_file():
+                files.append(path)
+        return files, folders
+
+    def refuses(self, path: Path, case_id: str | None = None) -> bool:
+        """Whether a path leaves the root; if so, the refusal is remembered once."""
+        if Path(os.path.realpath(path)).is_relative_to(self._real_root):
+            return False
+        failure = outside_failure(path, self.root, case_id)
+        if failure not in self.failures:
+            self.failures.append(failure)
+        return True
+
+    def keep(self, paths: Iterable[Path]) -> list[Path]:
+        """The paths that are neither hidden, excluded nor outside, in natural order."""
+        kept = [
+            path
+            for path in paths
+            if not is_hidden(path.name) and not is_excluded(path, self.root, self.exclude)
+        ]
+        kept.sort(key=lambda path: natural_key(path.as_posix()))
+        return [path for path in kept if not self.refuses(path)]

@@ -1,0 +1,104 @@
+"""Images and labels in two places: ``--images``/``--labels``, or sub-folders with such names."""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+
+from ..formats.base import CaseSource, FormatError
+from .assemble import assemble
+from .base import DiscoveredDataset, Layout, LayoutRequest
+from .keyed import with_image_keys, with_label_keys
+from .listing import Listing
+from .pairing import channels_of_cases, pair
+from .volumes import fixed_part, volumes_of_pattern
+
+IMAGE_FOLDERS = ("imagesTr", "images", "image", "imgs", "img", "raw", "volumes", "im")
+LABEL_FOLDERS = ("labelsTr", "labels", "label", "segmentations", "segmentation", "seg", "masks", "mask", "gt")
+
+
+class PairLayout(Layout):
+    """An image place and, usually, a label place; see :mod:`.pairing` for the rule."""
+
+    name = "pair"
+
+    def matches(self, request: LayoutRequest) -> bool:
+        """``--images`` or ``--labels`` given, or sub-folders called so."""
+        if request.images is not None or request.labels is not None:
+            return True
+        return request.data is not None and subfolders(request.data) is not None
+
+    def discover(self, request: LayoutRequest) -> DiscoveredDataset:
+        """Cases by :mod:`.pairing`; without labels, every image is one."""
+        images, labels, root = self._places(request)
+        listing = Listing(root, request.exclude)
+        found_images = volumes_of_pattern(images, listing)
+        if not found_images.volumes and not listing.failures:
+            msg = f"{images}: no volume found here; give a folder, a file or a quoted glob of volume files"
+            raise FormatError(msg, kind="empty")
+        notes = [*found_images.notes]
+        image_volumes, failures = with_image_keys(found_images.volumes, request.image_key)
+        if labels is None or not request.use_labels:
+            cases = channels_of_cases(image_volumes)
+            if cases is None:
+                cases = [CaseSource(id=volume.name, images=(volume.source,)) for volume in image_volumes]
+            elif any(len(case.images) > 1 for case in cases):
+                notes.append("names end in channel numbers (_0000, _0001, ...): read as channels of one case")
+        else:
+            found_labels = volumes_of_pattern(labels, listing)
+            if not found_labels.volumes and not listing.failures:
+                msg = f"{labels}: no label volume found here; leave --labels out to profile without labels"
+                raise FormatError(msg, kind="empty")
+            notes += found_labels.notes
+            label_volumes, label_failures = with_label_keys(found_labels.volumes, request.label_key)
+            cases, unpaired = pair(image_volumes, label_volumes)
+            failures += label_failures + unpaired
+        return assemble(
+            layout=self.name, root=root, cases=cases, listing=listing, failures=failures, notes=notes
+        )
+
+    def _places(self, request: LayoutRequest) -> tuple[str, str | None, Path]:
+        """Image pattern, label pattern, and the folder that both lie in."""
+        if request.images is None and request.data is not None:
+            places = subfolders(request.data)
+            if request.labels is not None:
+                return str(request.data), request.labels, common_root(str(request.data), request.labels)
+            if places is not None:
+                return str(places[0]), None if places[1] is None else str(places[1]), request.data
+        if request.images is None:
+            msg = "--labels was given without images: add --images, or the data folder"
+            raise FormatError(msg, kind="ambiguous")
+        if request.data is not None:
+            images = str(request.data / request.images)
+            labels_here = None if request.labels is None else str(request.data / request.labels)
+            return images, labels_here, common_root(str(request.data), images, labels_here)
+        return request.images, request.labels, common_root(request.images, request.labels)
+
+
+def subfolders(data: Path) -> tuple[Path, Path | None] | None:
+    """Sub-folders for images and labels, if a folder has them; the labels may be absent for ``imagesTr``."""
+    if not data.is_dir():
+        return None
+    names = {entry.name.lower(): Path(entry.path) for entry in os.scandir(data) if entry.is_dir()}
+    images = next((names[name.lower()] for name in IMAGE_FOLDERS if name.lower() in names), None)
+    labels = next((names[name.lower()] for name in LABEL_FOLDERS if name.lower() in names), None)
+    if images is None or (labels is None and images.name.lower() not in ("imagestr", "images")):
+        return None
+    return images, labels
+
+
+def common_root(*patterns: str | None) -> Path:
+    """The deepest folder that holds all places; links may not leave it."""
+    folders = []
+    for pattern in patterns:
+        if pattern is None:
+            continue
+        path = Path(pattern)
+        if glob.has_magic(pattern) and not path.exists():
+            path = fixed_part(pattern)
+        elif not path.is_dir():
+            path = path.parent
+        folders.append(path.absolute())
+    root = Path(os.path.commonpath(folders))
+    return root if any(Path(p or "").is_absolute() for p in patterns) else Path(os.path.relpath(root))

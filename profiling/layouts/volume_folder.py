@@ -1,0 +1,59 @@
+"""A folder of volume files or a single file, with labels beside the images or without."""
+
+from __future__ import annotations
+
+from ..formats.base import CaseSource, FormatError
+from .assemble import assemble
+from .base import DiscoveredDataset, Layout, LayoutRequest
+from .keyed import with_image_keys, with_label_keys
+from .pairing import channels_of_cases, is_label_name, pair
+from .volumes import Found, data_name, volumes_of_data
+
+
+class VolumeFolderLayout(Layout):
+    """Volumes of one folder (or of its sub-folders); names that say ``label`` are paired with the others."""
+
+    name = "volumes"
+
+    def matches(self, request: LayoutRequest) -> bool:
+        """Anything that exists."""
+        return request.data is not None
+
+    def discover(self, request: LayoutRequest) -> DiscoveredDataset:
+        """Volumes by file; names that say label are paired with the rest."""
+        data = request.data
+        assert data is not None
+        found, listing = volumes_of_data(data, request.exclude)
+        if not found.volumes and not listing.failures:
+            msg = (
+                f"{data}: no volume found here (NIfTI, NRRD, MHA, DICOM, HDF5, TIFF, PNG slices, Zarr); "
+                "give the folder that holds the volumes, or --images and --labels"
+            )
+            raise FormatError(msg, kind="empty")
+        labels = [volume for volume in found.volumes if is_label_name(volume.name)]
+        images = [volume for volume in found.volumes if volume not in labels]
+        if not images:
+            images, labels = labels, []
+        images, failures = with_image_keys(images, request.image_key)
+        notes = list(found.notes)
+        if labels and request.use_labels:
+            labels, label_failures = with_label_keys(labels, request.label_key)
+            cases, unpaired = pair(images, labels)
+            failures += label_failures + unpaired
+        else:
+            cases = channels_of_cases(images) or [CaseSource(id=v.name, images=(v.source,)) for v in images]
+            if any(len(case.images) > 1 for case in cases):
+                notes.append("names end in channel numbers (_0000, _0001, ...): read as channels of one case")
+        return assemble(
+            layout="slices" if _is_stack(found) else self.name,
+            root=listing.root,
+            cases=cases,
+            listing=listing,
+            failures=failures,
+            notes=notes,
+            name=data_name(data),
+        )
+
+
+def _is_stack(found: Found) -> bool:
+    return bool(found.volumes) and all(len(volume.source.paths) > 1 for volume in found.volumes)

@@ -1,0 +1,149 @@
+"""The volumes below a folder, a file or a glob, each under the name that pairing and case ids use."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..formats import is_volume_file, strip_suffix
+from ..formats.base import VolumeSource
+from .dicom import series_in
+from .listing import MAX_DEPTH, Listing
+from .slices import slice_stack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedVolume:
+    """One volume and its name: the path below the place that was searched, without the volume suffix."""
+
+    name: str
+    source: VolumeSource
+
+
+@dataclass(slots=True, kw_only=True)
+class Found:
+    """Volumes of one place, in natural order, and remarks for the user."""
+
+    volumes: list[NamedVolume] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def volumes_of_data(data: Path, exclude: Sequence[str]) -> tuple[Found, Listing]:
+    """Volumes of a data folder or of a single file, and the listing that holds what was refused."""
+    if data.is_dir() and not is_volume_file(data):
+        listing = Listing(data, exclude)
+        return volumes_in_folder(data, listing), listing
+    listing = Listing(data.parent, exclude)
+    return volumes_of_pattern(str(data), listing), listing
+
+
+def data_name(data: Path) -> str:
+    """How the data set is called: the folder's name, or the file's without suffix."""
+    name = data.resolve().name if data.is_dir() and not is_volume_file(data) else strip_suffix(data)
+    return name or "dataset"
+
+
+def volumes_in_folder(folder: Path, listing: Listing, *, recursive: bool = True) -> Found:
+    """Volumes of a folder: volume files, slice stacks and DICOM series.
+
+    Sub-folders are searched only where the folder itself holds no volume file; what is left out is noted.
+    """
+    found = Found()
+    _collect(folder, folder, listing, found, depth=MAX_DEPTH if recursive else 0)
+    return found
+
+
+def volumes_of_pattern(pattern: str, listing: Listing) -> Found:
+    """Volumes of what ``--images`` or ``--labels`` names: a folder, a file, or a glob (``**`` descends).
+
+    A folder may be one stack of slices; the files of a glob are volumes of their own. Names are paths below
+    the folder, or below the part of the glob that stands before its first wildcard.
+    """
+    path = Path(pattern)
+    if path.is_dir() and not is_volume_file(path):
+        return volumes_in_folder(path, listing)
+    if path.exists():
+        kept = [] if listing.refuses(path) else [path]
+        base = path.parent
+    else:
+        base = fixed_part(pattern)
+        matches = (Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute patterns too
+        kept = listing.keep(match for match in matches if is_volume_file(match) or match.is_dir())
+    found = Found()
+    for match in kept:
+        if match.is_dir() and not is_volume_file(match):
+            found.volumes += _folder_as_volume(match, base, listing, found.notes)
+        else:
+            found.volumes.append(_named(match, base))
+    return found
+
+
+def fixed_part(pattern: str) -> Path:
+    """The folder of a glob that stands before its first wildcard."""
+    parts: list[str] = []
+    for part in Path(pattern).parts[:-1]:
+        if glob.has_magic(part):
+            break
+        parts.append(part)
+    return Path(*parts) if parts else Path()
+
+
+def relative_name(path: Path, base: Path) -> str:
+    """The path below ``base`` without the volume suffix, with ``/`` between folders."""
+    stem = strip_suffix(path)
+    parent = path.parent
+    if parent == base or not parent.is_relative_to(base):
+        return stem
+    return f"{parent.relative_to(base).as_posix()}/{stem}"
+
+
+def _named(path: Path, base: Path) -> NamedVolume:
+    return NamedVolume(name=relative_name(path, base), source=VolumeSource(paths=(path,)))
+
+
+def _folder_as_volume(folder: Path, base: Path, listing: Listing, notes: list[str]) -> Iterator[NamedVolume]:
+    """The slice stack or the DICOM series that a folder is, if it is one."""
+    files, _ = listing.read(folder)
+    name = folder.name if folder == base else os.path.relpath(folder, base).replace(os.sep, "/")
+    stack = slice_stack(files)
+    if stack is not None:
+        notes.append(f"{folder}: {stack.note}")
+        yield NamedVolume(name=name, source=VolumeSource(paths=stack.paths))
+        return
+    series = series_in(folder, files)
+    for identifier, paths in series.items():
+        suffix = f"/{identifier}" if len(series) > 1 else ""
+        yield NamedVolume(name=name + suffix, source=VolumeSource(paths=paths))
+
+
+def _collect(folder: Path, base: Path, listing: Listing, found: Found, depth: int) -> None:
+    volumes = list(_folder_as_volume(folder, base, listing, found.notes))
+    files, folders = listing.read(folder)
+    if not volumes:
+        volumes = [_named(path, base) for path in files if is_volume_file(path)]
+        containers = [path for path in folders if is_volume_file(path)]
+        volumes += [_named(path, base) for path in containers]
+        folders = [path for path in folders if path not in containers]
+        skipped = [path.name for path in files if not is_volume_file(path)]
+        if volumes and skipped:
+            found.notes.append(f"{folder}: {_count(skipped)} not volumes, left out")
+    if volumes:
+        found.volumes += volumes
+        if folders:
+            found.notes.append(
+                f"{folder}: sub-folders beside volume files are not searched: "
+                f"{_count([child.name for child in folders])}"
+            )
+        return
+    if depth > 0:
+        for child in folders:
+            _collect(child, base, listing, found, depth - 1)
+
+
+def _count(names: list[str]) -> str:
+    """A few names, and how many more."""
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
