@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .schema import CaseNumbers, ChannelNormalization
+from .schema import CaseNumbers, ChannelNormalization, DatasetPlan
 
 SMALLEST_DIVISOR = 1e-8
 """Least standard deviation or range that is divided by, in intensities (nnU-Net)."""
@@ -26,8 +26,8 @@ class CaseMoments:
     """Mean and std of a case, channel by channel, from blocks that arrive one by one.
 
     They cover the crop box (the bounds of all voxels that are not zero in some channel), or the channel's
-    non-zero voxels where the scheme is masked. Voxels outside the box are zero in every channel, so only their
-    number matters: one pass is enough. Non-finite voxels are left out. Sums are float64.
+    non-zero voxels where the scheme is masked. Voxels outside the box are zero in every channel, so only
+    their number matters: one pass is enough. Non-finite voxels are left out. Sums are float64.
     """
 
     def __init__(self, channels: int) -> None:
@@ -79,51 +79,62 @@ class CaseMoments:
 
 
 def measure_case(volume: NDArray[Any], channels: Sequence[ChannelNormalization]) -> CaseNumbers:
-    """Mean and std of each channel of a whole case ``(C, Z, Y, X)`` in intensities."""
+    """Mean and std of each channel of a whole case ``(C, *shape)`` in intensities."""
+    if volume.ndim == 3:
+        volume = volume[:, np.newaxis]
     moments = CaseMoments(len(volume))
     moments.add(volume, (0, 0, 0))
     return moments.numbers(channels)
 
 
-def normalize(
+def normalize(volume: NDArray[Any], dataset: DatasetPlan, case_id: str | None = None) -> NDArray[np.float32]:
+    """Network input from the intensities of a case, as the plan's data set says.
+
+    Args:
+        volume: intensities ``(C, *shape)``, or ``(Z, Y, X)`` where there is a single channel; is not changed.
+        dataset: its normalization and its numbers by case.
+        case_id: the case; its mean and std stand in the plan where a scheme needs them. For a case that the
+            plan does not know (or None) they are measured on ``volume``, which must then be the whole case.
+
+    Returns:
+        float32 ``(C, *shape)``. Voxels outside a mask, and non-finite voxels, are 0.
+
+    Raises:
+        ValueError: the volume has not the plan's channels.
+    """
+    numbers = None if case_id is None else dataset.case_numbers.get(case_id)
+    return normalize_channels(volume, dataset.normalization, numbers)
+
+
+def normalize_channels(
     volume: NDArray[Any],
     channels: Sequence[ChannelNormalization],
     numbers: CaseNumbers | None = None,
 ) -> NDArray[np.float32]:
-    """Network input from intensities.
-
-    Args:
-        volume: intensities ``(C, Z, Y, X)``, or ``(Z, Y, X)`` for a single channel; is not changed.
-        channels: one choice a channel, in order.
-        numbers: the case's mean and std, for z-scored channels; without them they are measured on ``volume``,
-            which must then be the whole case.
-
-    Returns:
-        float32 ``(C, Z, Y, X)``. Voxels outside a mask, and non-finite voxels, are 0.
-
-    Raises:
-        ValueError: the volume's channels, or the numbers', are not those of the plan.
-    """
-    if volume.ndim == 3:
+    """As :func:`normalize`, from the choices themselves and a case's numbers (measured where None)."""
+    if volume.ndim == 3 and len(channels) == 1 and len(volume) != 1:
         volume = volume[np.newaxis]
-    if volume.ndim != 4 or len(volume) != len(channels):
+    if volume.ndim not in (3, 4) or len(volume) != len(channels):
         names = ", ".join(channel.channel for channel in channels)
         msg = (
             f"the plan normalizes {len(channels)} channels ({names}): expected an array (C, Z, Y, X) with "
             f"C={len(channels)}, got shape {volume.shape}"
         )
         raise ValueError(msg)
-    if numbers is None and needs_case_numbers(channels):
+    if not needs_case_numbers(channels):
+        numbers = None
+    elif numbers is None:
         numbers = measure_case(volume, channels)
-    if numbers is not None and len(numbers.mean) != len(channels) and needs_case_numbers(channels):
-        msg = f"mean and std are given for {len(numbers.mean)} channels, the plan has {len(channels)}"
+    elif len(numbers.mean) != len(channels) or len(numbers.std) != len(channels):
+        msg = f"mean and std are given for {len(numbers.mean)} channels, but the plan has {len(channels)}"
         raise ValueError(msg)
     result = np.empty(volume.shape, np.float32)
     for index, channel in enumerate(channels):
         result[index] = volume[index]
-        mean = numbers.mean[index] if numbers is not None and channel.scheme == "zscore" else channel.mean
-        std = numbers.std[index] if numbers is not None and channel.scheme == "zscore" else channel.std
-        _normalize_channel(result[index], channel, mean, std)
+        if numbers is not None and channel.scheme == "zscore":
+            _normalize_channel(result[index], channel, numbers.mean[index], numbers.std[index])
+        else:
+            _normalize_channel(result[index], channel, channel.mean, channel.std)
     return result
 
 
@@ -152,8 +163,8 @@ def _given(channel: ChannelNormalization, field: str) -> float:
     value = getattr(channel, field)
     if value is None:
         msg = (
-            f"normalization of channel {channel.channel!r}: scheme {channel.scheme!r} needs {field!r}, but the "
-            "plan has none: make the plan again, or write the number into it"
+            f"normalization of channel {channel.channel!r}: scheme {channel.scheme!r} needs {field!r}, but "
+            "the plan has none: make the plan again, or write the number into it"
         )
         raise ValueError(msg)
     return float(value)

@@ -1,9 +1,10 @@
 """Resampling of patches to the plan's target spacing, as nnU-Net resamples whole volumes. numpy only.
 
 Target voxel ``j`` of an axis has its centre at source position ``(j + 0.5) * scale - 0.5`` with
-``scale = source voxels / target voxels``. Images: cubic splines; across the thick axis of anisotropic data, the
-nearest plane. Semantic labels: linear per label, the strongest wins; object ids: nearest. Beyond the border the
-outermost voxel repeats. Every axis is a small matrix, so a patch needs only the source region under it.
+``scale = source voxels / target voxels``. Images: cubic splines; across the thick axis of anisotropic data,
+the nearest plane. Semantic labels: linear per label, the strongest wins; object ids: nearest. Beyond the
+border the outermost voxel repeats. Every axis is a small matrix, so a patch needs only the source region
+under it.
 
 Source: nnU-Net 2.8.1, ``preprocessing/resampling/default_resampling.py``.
 """
@@ -132,7 +133,8 @@ def resample_labels(
 ) -> NDArray[Any]:
     """Resample a label block ``(Z, Y, X)``: linear per label where an order is above 0, else nearest.
 
-    Where several labels meet, the one with the largest weight wins; of equals, the larger value, as in nnU-Net.
+    Where several labels meet, the one with the largest weight wins; of equals, the larger value, as in
+    nnU-Net.
     """
     if all(grid.identity or order == 0 for grid, order in zip(grids, orders, strict=True)):
         return resample(labels, grids, origin, target, orders)
@@ -151,7 +153,7 @@ def resample_labels(
 
 
 def nearest(grid: AxisGrid, first: int, start: int, stop: int, size: int) -> NDArray[np.intp]:
-    """Indices into a block of ``size`` voxels from source ``first`` on, for target voxels ``start`` to ``stop``."""
+    """Indices into a block of ``size`` voxels from source ``first`` on, for some target voxels."""
     indices = np.floor(grid.positions(start, stop) + 0.5).astype(np.intp) - first
     return np.clip(indices, 0, size - 1)
 
@@ -179,9 +181,10 @@ def _linear(positions: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 
 
 def _spline(positions: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    """Interpolating cubic B-spline of a signal that repeats its outermost voxels for ``SPLINE_MARGIN`` voxels.
+    """Interpolating cubic B-spline of a signal that repeats its outermost voxels.
 
-    Row by row: four B-spline taps, times the inverse of the sampling matrix (1/6, 4/6, 1/6), mirrored at its ends.
+    Row by row: four B-spline taps, times the inverse of the sampling matrix (1/6, 4/6, 1/6), mirrored at its
+    ends.
     """
     pad = SPLINE_MARGIN
     padded = size + 2 * pad

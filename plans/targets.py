@@ -28,7 +28,7 @@ class LabelError(ValueError):
 
 
 def class_order(classes: Classes) -> tuple[str, ...]:
-    """Names in the order of the network's output channels: the class that holds value 0 first, then as given."""
+    """Names in the order of the output channels: the class that holds value 0 first, then as given."""
     return tuple(sorted(classes, key=lambda name: 0 not in classes[name]))
 
 
@@ -49,7 +49,7 @@ def semantic_target(
     for index, name in enumerate(class_order(classes)):
         for value in classes[name]:
             if value in table:
-                msg = f"label value {value} stands in two classes: overlapping regions need the loss 'dice_bce'"
+                msg = f"label value {value} stands in two classes: overlapping regions need loss 'dice_bce'"
                 raise LabelError(msg)
             table[value] = index
     if ignore is not None:
@@ -92,17 +92,16 @@ def affinity_target(
 ) -> NDArray[np.uint8]:
     """Affinities ``(len(offsets), Z, Y, X)`` of an instance label map.
 
-    Channel ``k`` at voxel ``p`` is 1 where ``p`` and ``p + offsets[k]`` (ZYX) belong to the same object (id > 0),
-    else 0, and :data:`IGNORE_BINARY` where the partner lies outside the array, or either voxel is ignored or not
-    ``valid``.
+    Channel ``k`` at voxel ``p`` is 1 where ``p`` and ``p + offsets[k]`` (ZYX) belong to the same object (id >
+    0), else 0, and :data:`IGNORE_BINARY` where the partner lies outside the array, or either voxel is ignored
+    or not ``valid``.
     """
     target = np.full((len(offsets), *labels.shape), IGNORE_BINARY, np.uint8)
     usable = _usable(labels, ignore, valid)
     for channel, offset in zip(target, offsets, strict=True):
-        here = tuple(slice(max(0, -o), max(0, n - max(0, o))) for n, o in zip(labels.shape, offset, strict=True))
-        partner = tuple(
-            slice(max(0, o), max(0, n + min(0, o))) for n, o in zip(labels.shape, offset, strict=True)
-        )
+        pairs = list(zip(labels.shape, offset, strict=True))
+        here = tuple(slice(max(0, -o), max(0, n - max(0, o))) for n, o in pairs)
+        partner = tuple(slice(max(0, o), max(0, n + min(0, o))) for n, o in pairs)
         first, second = labels[here], labels[partner]
         joined = ((first == second) & (first > 0)).astype(np.uint8)
         if usable is not None:
@@ -116,10 +115,10 @@ def boundary_target(
 ) -> NDArray[np.uint8]:
     """Boundaries ``(1, Z, Y, X)`` of an instance label map.
 
-    1 where one of the four neighbours in the plane (Y, X) has another id, so that boundaries are two voxels wide.
-    Neighbours along Z do not count: in serial sections a membrane moves by many voxels from one to the next, and
-    labs trace it section by section. Ignored and invalid voxels are :data:`IGNORE_BINARY`, and their neighbours
-    are not compared with them.
+    1 where one of the four neighbours in the plane (Y, X) has another id, so that boundaries are two voxels
+    wide. Neighbours along Z do not count: in serial sections a membrane moves by many voxels from one to the
+    next, and labs trace it section by section. Ignored and invalid voxels are :data:`IGNORE_BINARY`, and
+    their neighbours are not compared with them.
     """
     usable = _usable(labels, ignore, valid)
     target = np.zeros(labels.shape, np.uint8)
@@ -153,8 +152,9 @@ def make_target(
         dataset: task, classes, offsets and ignore label.
         regions: classes overlap (loss ``dice_bce``): zeros and ones per region instead of class indices.
         case: for error messages.
-        valid: False where a patch reaches beyond its volume. Such voxels are background in semantic targets, as in
-            nnU-Net's loader, and ignored in affinities and boundaries: there is no object to compare with.
+        valid: False where a patch reaches beyond its volume. Such voxels are background in semantic targets,
+            as in nnU-Net's loader, and ignored in affinities and boundaries: there is no object to compare
+            with.
     """
     if dataset.task == "affinity":
         return affinity_target(labels, dataset.offsets, ignore=dataset.ignore, valid=valid)
@@ -198,6 +198,7 @@ def _refuse_unknown(
     more = f" and {len(values) - LISTED_VALUES} more" if len(values) > LISTED_VALUES else ""
     msg = (
         f"case {case}: the label map holds values that the plan does not know: {shown}{more} (known: "
-        f"{', '.join(str(value) for value in sorted(known))}). Profile and plan again with this case, or correct it"
+        f"{', '.join(str(value) for value in sorted(known))}). Profile and plan again with this case, or "
+        "correct it"
     )
     raise LabelError(msg)
