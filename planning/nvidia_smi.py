@@ -36,7 +36,7 @@ class SmiGpu:
 
 
 def parse_query(text: str) -> tuple[SmiGpu, ...]:
-    """Cards from ``--query-gpu=uuid,name,memory.total,memory.free,compute_cap --format=csv,noheader,nounits``.
+    """Cards from the CSV (``csv,noheader,nounits``) of the fields in :data:`QUERY`.
 
     Lines with numbers that the driver does not give (``[N/A]``, ``[Unknown Error]``) are left out; a
     capability that an old driver does not know is None.

@@ -1,0 +1,37 @@
+"""Precision of a training step, from what the architecture's authors use and what the device computes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from voxplan.plans.schema import Decision, Precision
+
+from ..gpus import has_bf16, has_fp16
+
+
+def choose_precision(
+    preferred: Sequence[Precision], kind: Literal["cuda", "cpu"], compute_capability: tuple[int, int] | None
+) -> tuple[Precision, Decision]:
+    """The first preferred precision that the device has; fp32 on a CPU."""
+    if kind == "cpu":
+        return "fp32", Decision(by="hardware", why="a CPU trains in fp32")
+    able = {
+        "bf16": has_bf16(compute_capability),
+        "tf32": has_bf16(compute_capability),
+        "fp16": has_fp16(compute_capability),
+        "fp32": True,
+    }
+    chosen = next((precision for precision in preferred if able[precision]), "fp32")
+    has = (
+        "compute capability unknown"
+        if compute_capability is None
+        else f"compute capability {compute_capability[0]}.{compute_capability[1]}"
+    )
+    if preferred and chosen == preferred[0]:
+        return chosen, Decision(
+            by="architecture", why=f"its authors train in {chosen}, and the GPU can ({has})"
+        )
+    skipped = ", ".join(precision for precision in preferred if not able[precision])
+    why = f"{chosen}: the GPU has no {skipped or 'other'} tensor cores ({has})"
+    return chosen, Decision(by="hardware", why=why)

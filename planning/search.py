@@ -1,0 +1,208 @@
+"""The patches that an architecture can train with on some data, and the largest of them that fits.
+
+Sizes are ZYX (YX in 2D). Nothing here knows what memory is: the caller says whether a candidate fits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from voxplan.plans.architectures.base import Architecture
+from voxplan.plans.schema import Ints
+
+SENSIBLE_VOXELS = {2: 128**2, 3: 64**3}
+"""Voxels of the smallest patch worth training on, by dimensions, unless the image itself is smaller: below it
+a network of four or more poolings sees mostly its own padding. Our choice; nnU-Net has no such floor.
+"""
+RUNGS_PER_DOUBLING = 6
+"""Steps in which the search scales the edge of the patch; divisors make most of them fall together."""
+
+Fits = Callable[["Candidate"], bool]
+Stop = Literal["memory", "median shape", "compute", "user"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A patch and the network arguments that go with it."""
+
+    patch: Ints
+    arguments: dict[str, Any]
+
+    @property
+    def voxels(self) -> int:
+        """Voxels of one sample."""
+        return math.prod(self.patch)
+
+
+class PatchSpace:
+    """All patches of one architecture on one resolution of one data set.
+
+    Every candidate is valid for the architecture, and on no axis larger than the median shape padded to the
+    divisor (or, where the median is smaller still, the architecture's minimum).
+
+    Args:
+        architecture: gives topology, divisors and minimum.
+        spacing: of the patch axes; None counts as isotropic.
+        median_shape: voxels of the patch axes at that spacing.
+        most_voxels: what one sample may have; None without limit.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        spacing: Sequence[float] | None,
+        median_shape: Ints,
+        most_voxels: int | None = None,
+    ) -> None:
+        self.architecture = architecture
+        self.dimensions = len(median_shape)
+        self.spacing = tuple(spacing) if spacing is not None else None
+        self.median_shape = median_shape
+        self.most_voxels = most_voxels
+
+    def limit(self, candidate: Candidate) -> Ints:
+        """The padded median shape, on the divisors of this candidate."""
+        divisors = self.architecture.divisors(candidate.arguments, self.dimensions)
+        least = self.architecture.minimum_patch(candidate.arguments, self.dimensions)
+        return tuple(
+            max(math.ceil(median / divisor) * divisor, minimum)
+            for median, divisor, minimum in zip(self.median_shape, divisors, least, strict=True)
+        )
+
+    def snap(self, sizes: Sequence[float]) -> Candidate | None:
+        """The candidate at or just above these sizes; None where the architecture has none."""
+        patch = tuple(max(1, round(size)) for size in sizes)
+        for _ in range(4):  # a grown patch may pool once more, and then has other divisors
+            arguments = self.architecture.topology(patch, self.spacing)
+            candidate = Candidate(patch=patch, arguments=arguments)
+            divisors = self.architecture.divisors(arguments, self.dimensions)
+            least = self.architecture.minimum_patch(arguments, self.dimensions)
+            snapped = tuple(
+                min(max(math.ceil(size / divisor) * divisor, minimum), limit)
+                for size, divisor, minimum, limit in zip(
+                    patch, divisors, least, self.limit(candidate), strict=True
+                )
+            )
+            if snapped == patch:
+                return candidate
+            patch = snapped
+        return None
+
+    def exact(self, patch: Ints) -> Candidate:
+        """The candidate of a patch that the user demands.
+
+        Raises:
+            ValueError: the architecture cannot train with it; with the nearest that it can.
+        """
+        if len(patch) != self.dimensions:
+            msg = f"patch_size {patch} has {len(patch)} axes; this plan has {self.dimensions}"
+            raise ValueError(msg)
+        arguments = self.architecture.topology(patch, self.spacing)
+        try:
+            self.architecture.validate(arguments, dimensions=self.dimensions, patch_size=patch)
+        except ValueError as error:
+            roomy = tuple(4 * max(patch) for _ in patch)
+            near = PatchSpace(self.architecture, self.spacing, roomy).snap(patch)
+            msg = f"{error}" + (f"; the next one that works is {near.patch}" if near else "")
+            raise ValueError(msg) from None
+        return Candidate(patch=patch, arguments=arguments)
+
+    def aspect(self) -> tuple[float, ...]:
+        """Edges of equal physical extent, with a geometric mean of 1."""
+        inverse = [1 / value for value in self.spacing or (1.0,) * self.dimensions]
+        mean = math.prod(inverse) ** (1 / self.dimensions)
+        return tuple(value / mean for value in inverse)
+
+    def ladder(self) -> tuple[Candidate, ...]:
+        """Candidates of growing size: equal physical extent on all axes as long as the median shape allows.
+
+        The first is the smallest worth training on, the last is as large as the median shape (or
+        ``most_voxels``) allows. Never empty unless the architecture has no patch at all.
+        """
+        rungs: dict[Ints, Candidate] = {}
+        for sizes in self._scaled():
+            candidate = self.snap(sizes)
+            if candidate is not None:
+                rungs.setdefault(candidate.patch, candidate)
+        ordered = sorted(rungs.values(), key=lambda candidate: candidate.voxels)
+        if self.most_voxels is None:
+            return tuple(ordered)
+        light = tuple(candidate for candidate in ordered if candidate.voxels <= self.most_voxels)
+        return light or tuple(ordered[:1])
+
+    def _scaled(self) -> Iterator[tuple[float, ...]]:
+        aspect = self.aspect()
+        largest = max(median / share for median, share in zip(self.median_shape, aspect, strict=True))
+        sensible = min(SENSIBLE_VOXELS[self.dimensions], self.most_voxels or math.inf)
+        edge = sensible ** (1 / self.dimensions)
+        for step in itertools.count():
+            scale = min(edge * 2 ** (step / RUNGS_PER_DOUBLING), largest)
+            sizes = tuple(
+                min(share * scale, float(median))
+                for share, median in zip(aspect, self.median_shape, strict=True)
+            )
+            if math.prod(sizes) >= sensible * (1 - 1e-9) or scale == largest:
+                yield sizes
+            if scale == largest:
+                return
+
+    def grown(self, candidate: Candidate) -> Iterator[Candidate]:
+        """The candidates with one divisor more on one axis, the axis of least physical extent first.
+
+        An axis that covers the median shape takes no more: it would only be padded further.
+        """
+        aspect = self.aspect()
+        axes = [axis for axis in range(self.dimensions) if candidate.patch[axis] < self.median_shape[axis]]
+        axes.sort(key=lambda axis: candidate.patch[axis] / aspect[axis])
+        divisors = self.architecture.divisors(candidate.arguments, self.dimensions)
+        for axis in axes:
+            sizes = list(candidate.patch)
+            sizes[axis] += divisors[axis]
+            larger = self.snap(sizes)
+            if larger is None or larger.voxels <= candidate.voxels:
+                continue
+            if any(new < old for new, old in zip(larger.patch, candidate.patch, strict=True)):
+                continue
+            if self.most_voxels is None or larger.voxels <= self.most_voxels:
+                yield larger
+
+    def why_not_larger(self, candidate: Candidate) -> Stop:
+        """What stops the patch once memory would allow every candidate of :meth:`grown`."""
+        covered = all(size >= median for size, median in zip(candidate.patch, self.median_shape, strict=True))
+        return "median shape" if covered else "compute"
+
+
+def largest_patch(space: PatchSpace, fits: Fits) -> tuple[Candidate, Stop] | None:
+    """The largest candidate that fits, and what stopped it; None where not even the first of the ladder fits.
+
+    Bisection over the ladder, then axis by axis one divisor more as long as it fits. So afterwards no single
+    axis can take another divisor.
+    """
+    ladder = space.ladder()
+    if not ladder or not fits(ladder[0]):
+        return None
+    good, bad = 0, len(ladder)
+    if fits(ladder[-1]):
+        good = len(ladder) - 1
+    else:
+        bad = len(ladder) - 1
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if fits(ladder[middle]):
+            good = middle
+        else:
+            bad = middle
+    chosen, refused = ladder[good], False
+    while True:
+        refused = False
+        for larger in space.grown(chosen):
+            if fits(larger):
+                chosen = larger
+                break
+            refused = True
+        else:
+            return chosen, "memory" if refused else space.why_not_larger(chosen)
