@@ -25,6 +25,7 @@ from voxplan.profiling.fingerprint import (
 )
 
 from .nnunet_fingerprint import ChannelIntensities, NnunetDataset, NnunetFingerprint
+from .rules.task import UNLABELLED_CLASSES
 
 SAMPLED_VOXELS = 10**8
 """Foreground voxels that nnU-Net draws over all cases (``num_foreground_voxels_for_intensitystats``)."""
@@ -40,7 +41,7 @@ def from_fingerprint(fingerprint: Fingerprint) -> tuple[NnunetFingerprint, Nnune
     """What nnU-Net's two files would say about a profiled data set.
 
     Raises:
-        ValueError: something that nnU-Net needs is missing (spacing, foreground, semantic labels).
+        ValueError: something that nnU-Net needs is missing (cases, spacing, foreground).
     """
     cases = fingerprint.cases
     if not cases:
@@ -61,7 +62,9 @@ def from_fingerprint(fingerprint: Fingerprint) -> tuple[NnunetFingerprint, Nnune
         channel_names={str(i): name for i, name in enumerate(fingerprint.dataset.channel_names)},
         labels=nnunet_labels(fingerprint.dataset.labels),
         numTraining=fingerprint.dataset.declared_cases or len(cases),
-        file_ending=file_ending(cases[0].images[0]) if cases[0].images else "",
+        file_ending=file_ending(cases[0].images[0])
+        if cases[0].images
+        else f".{fingerprint.dataset.file_format}",
     )
     return numbers, dataset
 
@@ -69,15 +72,11 @@ def from_fingerprint(fingerprint: Fingerprint) -> tuple[NnunetFingerprint, Nnune
 def nnunet_labels(labels: Labels) -> dict[str, int | list[int]]:
     """``labels`` of a dataset.json: one value a class, a list for a region, ``ignore`` last.
 
-    Raises:
-        ValueError: the labels are not semantic.
+    Object ids, and data without labels, count as background and one class: so nnU-Net would be planned for a
+    binary segmentation.
     """
     if labels.kind != "semantic" or not labels.classes:
-        msg = (
-            f"nnU-Net segments classes, but the labels are {labels.kind} ({labels.reason}): give --labels "
-            "semantic if the values are classes, or plan without a preset"
-        )
-        raise ValueError(msg)
+        return {name: values[0] for name, values in UNLABELLED_CLASSES.items()}
     table: dict[str, int | list[int]] = {
         name: values[0] if len(values) == 1 else list(values) for name, values in labels.classes.items()
     }
@@ -87,7 +86,7 @@ def nnunet_labels(labels: Labels) -> dict[str, int | list[int]]:
 
 
 def file_ending(path: str) -> str:
-    """Ending of a volume's file as nnU-Net writes it, a container's ``:key`` left out: ``.nii.gz``, ``.h5``."""
+    """Ending of a volume's file, a container's ``:key`` left out: ``.nii.gz``, ``.h5``."""
     from voxplan.profiling.formats import strip_suffix
 
     file = Path(path.rsplit(":", 1)[0] if ":" in Path(path).name else path)

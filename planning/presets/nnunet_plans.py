@@ -207,12 +207,7 @@ class _Planner:
             "spacing": list(spacings),
             "normalization_schemes": list(self.schemes),
             "use_mask_for_norm": list(self.masks),
-            "resampling_fn_data": "resample_data_or_seg_to_shape",
-            "resampling_fn_seg": "resample_data_or_seg_to_shape",
-            "resampling_fn_data_kwargs": _resampling(is_seg=False, order=3),
-            "resampling_fn_seg_kwargs": _resampling(is_seg=True, order=1),
-            "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-            "resampling_fn_probabilities_kwargs": _resampling(is_seg=False, order=1),
+            **resampling_entries(),
             "architecture": unet_architecture(topology, residual=self.preset.residual),
         }
 
@@ -239,6 +234,19 @@ class _Planner:
         """Folder of the preprocessed data; the residual presets share the plain one's where they agree."""
         shared = self.preset.residual and configuration in ("2d", "3d_fullres")
         return f"{'nnUNetPlans' if shared else self.plans_name}_{configuration}"
+
+
+def resampling_entries() -> dict[str, Any]:
+    """How nnU-Net resamples: cubic for images, linear for labels, nearest along a thick axis."""
+    function = "resample_data_or_seg_to_shape"
+    return {
+        "resampling_fn_data": function,
+        "resampling_fn_seg": function,
+        "resampling_fn_data_kwargs": _resampling(is_seg=False, order=3),
+        "resampling_fn_seg_kwargs": _resampling(is_seg=True, order=1),
+        "resampling_fn_probabilities": function,
+        "resampling_fn_probabilities_kwargs": _resampling(is_seg=False, order=1),
+    }
 
 
 def _resampling(*, is_seg: bool, order: int) -> dict[str, Any]:
