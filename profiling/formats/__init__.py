@@ -1,0 +1,83 @@
+"""Container formats, one file each, behind one contract (:mod:`.base`).
+
+To add a format: write a module with a :class:`.base.Reader`, and add one line to :data:`READERS`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from .base import FormatError, Reader, ReadOptions, Volume, VolumeSource
+from .dicom import DicomReader
+from .hdf5 import Hdf5Reader
+from .itk import ItkReader
+from .nifti import NiftiReader
+from .slices import PngReader, SliceStack
+from .tiff import TiffReader
+from .zarr import ZarrReader
+
+READERS: Final[tuple[Reader, ...]] = (
+    NiftiReader(),
+    ItkReader(),
+    Hdf5Reader(),
+    TiffReader(),
+    PngReader(),
+    ZarrReader(),
+    DicomReader(),
+)
+"""Asked in this order which of them reads a path."""
+
+__all__ = ["READERS", "is_volume_file", "open_volume", "reader_for", "strip_suffix"]
+
+
+def reader_for(path: Path) -> Reader:
+    """The reader responsible for a path, by its name (a folder without a known suffix: a DICOM series).
+
+    Raises:
+        FormatError: no format has this suffix (kind ``unsupported``).
+    """
+    for reader in READERS:
+        if reader.matches(path):
+            return reader
+    if path.is_dir():
+        return READERS[-1]
+    known = ", ".join(suffix for reader in READERS for suffix in reader.suffixes)
+    msg = f"{path}: the suffix is not that of a known volume format; known are {known}"
+    raise FormatError(msg, kind="unsupported")
+
+
+def is_volume_file(path: Path) -> bool:
+    """Whether some reader is responsible for a path, by its name alone (no I/O)."""
+    return any(reader.matches(path) for reader in READERS)
+
+
+def strip_suffix(path: Path) -> str:
+    """File name without its volume suffix: ``case_00.nii.gz`` -> ``case_00``; unknown suffixes stay."""
+    lower = path.name.lower()
+    for reader in READERS:
+        for suffix in reader.suffixes:
+            if lower.endswith(suffix):
+                return path.name[: -len(suffix)]
+    return path.name
+
+
+def open_volume(source: VolumeSource, options: ReadOptions = ReadOptions()) -> Volume:  # noqa: B008 - frozen
+    """Open one volume and read its header, no voxels.
+
+    Several files are one volume along Z, in the order given (a DICOM series is put in order by its positions).
+
+    Raises:
+        FormatError: the files cannot be read as a volume of intensities or labels.
+    """
+    reader = reader_for(source.paths[0])
+    try:
+        if len(source.paths) > 1 and not isinstance(reader, DicomReader):
+            return SliceStack(source, options, reader_for)
+        return reader.open(source, options)
+    except FileNotFoundError as error:
+        msg = f"{source.name}: no such file"
+        raise FormatError(msg) from error
+    except OSError as error:
+        msg = f"{source.name}: cannot be read ({error})"
+        raise FormatError(msg) from error

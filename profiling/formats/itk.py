@@ -1,0 +1,125 @@
+"""NRRD and MetaImage: raw and deflated data by planes, other encodings whole through SimpleITK."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .axes import AxisOrder, check_region
+from .base import FormatError, Reader, ReadOptions, Region, Spacing, Volume, VolumeHeader, VolumeSource
+from .contiguous import ContiguousVoxels
+from .gzip_stream import GzipStream
+from .metaimage_header import read_metaimage_header
+from .nrrd_header import read_nrrd_header
+from .orientation import is_flipped, orientation_letters
+from .raw_layout import RawLayout
+from .spacing import checked_spacing, planar_spacing, resolve_spacing
+from .streamed import StreamedVoxels
+
+
+class ItkReader(Reader):
+    """``.nrrd``, ``.nhdr``, ``.mha``, ``.mhd``. The files know their axes, so ``--axes`` does not apply."""
+
+    name: ClassVar[str] = "itk"
+    suffixes: ClassVar[tuple[str, ...]] = (".nrrd", ".nhdr", ".mha", ".mhd")
+
+    def open(self, source: VolumeSource, options: ReadOptions) -> Volume:
+        """See :class:`.base.Reader`."""
+        path = source.paths[0]
+        read_header = read_nrrd_header if path.suffix.lower() in (".nrrd", ".nhdr") else read_metaimage_header
+        return _ItkVolume(source, read_header(path), options)
+
+
+class _ItkVolume(Volume):
+    def __init__(self, source: VolumeSource, layout: RawLayout, options: ReadOptions) -> None:
+        self.source = source
+        axes = AxisOrder(layout.letters, layout.stored)
+        self._voxels = _open_voxels(source, layout, axes)
+        spacing, doubt = _spacing(layout, axes)
+        warnings = list(layout.warnings)
+        if options.spacing is None and doubt is not None:
+            warnings.append(doubt)
+        z, y, x = axes.shape
+        files = {source.paths[0], layout.data_path}
+        self.header = VolumeHeader(
+            shape=axes.shape,
+            channels=axes.channels,
+            dtype=layout.dtype.newbyteorder("="),
+            spacing=resolve_spacing(options, [spacing]),
+            orientation=None if layout.directions is None else orientation_letters(layout.directions),
+            affine_flips=None if layout.directions is None else is_flipped(layout.directions),
+            block=(z, y, x) if isinstance(self._voxels, _WholeVoxels) else (1, y, x),
+            sequential=isinstance(self._voxels, StreamedVoxels),
+            stored_bytes=sum(path.stat().st_size for path in files),
+            warnings=tuple(warnings),
+        )
+
+    def read(self, region: Region, channel: int | None = None) -> NDArray[Any]:
+        check_region(region, self.header.shape, channel, self.header.channels)
+        return self._voxels.read(region, channel)
+
+    def close(self) -> None:
+        self._voxels.close()
+
+
+class _WholeVoxels:
+    """An encoding that cannot be read in parts: kept from the first read until the volume is closed."""
+
+    def __init__(self, source: VolumeSource, axes: AxisOrder) -> None:
+        self._path = source.paths[0]
+        self._axes = axes
+        self._array: NDArray[Any] | None = None
+
+    def read(self, region: Region, channel: int | None) -> NDArray[Any]:
+        """See :meth:`.base.Volume.read`."""
+        if self._array is None:
+            self._array = self._load()
+        return self._axes.arrange(self._array[self._axes.index(region, channel)], channel)
+
+    def _load(self) -> NDArray[Any]:
+        import SimpleITK as sitk
+
+        sitk.ProcessObject.SetGlobalWarningDisplay(False)
+        try:
+            array: NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(str(self._path)))
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            msg = f"{self._path}: SimpleITK cannot read it ({reason}); the file is damaged or of an unknown kind"
+            raise FormatError(msg) from error
+        if array.size != np.prod(self._axes.stored, dtype=object):
+            msg = f"{self._path}: holds {array.shape}, where its header declares {self._axes.stored}"
+            raise FormatError(msg)
+        return array.reshape(self._axes.stored)
+
+    def close(self) -> None:
+        """Let go of the voxels."""
+        self._array = None
+
+
+def _open_voxels(
+    source: VolumeSource, layout: RawLayout, axes: AxisOrder
+) -> ContiguousVoxels | StreamedVoxels | _WholeVoxels:
+    size = layout.dtype.itemsize * axes.channels * axes.shape[0] * axes.shape[1] * axes.shape[2]
+    if layout.encoding == "raw":
+        offset = layout.data_path.stat().st_size - size if layout.offset < 0 else layout.offset
+        return ContiguousVoxels(layout.data_path, max(offset, 0), layout.dtype, axes)
+    if layout.encoding in ("gzip", "zlib") and layout.offset >= 0 and axes.is_channels_first_zyx:
+        wrapper = "gzip" if layout.encoding == "gzip" else "zlib"
+        stream = GzipStream(layout.data_path, layout.offset, "gzip" if wrapper == "gzip" else "zlib")
+        try:
+            return StreamedVoxels(stream, layout.data_path, 0, layout.dtype, axes)
+        except FormatError:
+            stream.close()
+            raise
+    return _WholeVoxels(source, axes)
+
+
+def _spacing(layout: RawLayout, axes: AxisOrder) -> tuple[Spacing, str | None]:
+    stated = layout.spacing
+    if stated is None:
+        return Spacing.missing(), None
+    if len(stated) == 2:
+        return planar_spacing(stated[1], stated[0], axes.shape[0], layout.unit, "header")
+    return checked_spacing(stated[::-1], layout.unit, "header")

@@ -1,0 +1,144 @@
+"""MetaImage headers (https://itk.org/Wiki/ITK/MetaIO/Documentation)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .base import FormatError, Unit
+from .raw_layout import Encoding, RawLayout, damaged, data_beside, numbers, read_text
+from .units import parse_unit
+
+_TYPES: Final = {
+    "MET_CHAR": "i1",
+    "MET_UCHAR": "u1",
+    "MET_SHORT": "i2",
+    "MET_USHORT": "u2",
+    "MET_INT": "i4",
+    "MET_UINT": "u4",
+    "MET_LONG_LONG": "i8",
+    "MET_ULONG_LONG": "u8",
+    "MET_FLOAT": "f4",
+    "MET_DOUBLE": "f8",
+}
+
+
+def read_metaimage_header(path: Path) -> RawLayout:
+    """Parse a ``.mha`` or ``.mhd`` header.
+
+    Raises:
+        FormatError: no MetaImage, or one of an unknown type or with data out of the folder.
+    """
+    fields, end = _fields(read_text(path))
+    if not {"dimsize", "elementtype", "elementdatafile"} <= fields.keys():
+        raise damaged(
+            path, "no MetaImage header (DimSize, ElementType and ElementDataFile are not all there)"
+        )
+    sizes = numbers(fields["dimsize"], int, path, "DimSize")
+    if not 2 <= len(sizes) <= 4 or any(n < 1 for n in sizes):
+        raise damaged(path, f"DimSize = {sizes} is no shape")
+    channels = numbers(fields.get("elementnumberofchannels", "1"), int, path, "ElementNumberOfChannels")[0]
+    letters, stored = "tzyx"[-len(sizes) :], tuple(reversed(sizes))
+    warnings = []
+    if channels > 1:
+        letters, stored = letters + "c", (*stored, channels)
+        if fields["elementtype"] == "MET_UCHAR" and channels in (3, 4):
+            warnings.append(f"{channels} components of uint8 are read as channels; they may be colours")
+    data_path, offset, encoding = _data(fields, end, path)
+    return RawLayout(
+        letters=letters,
+        stored=stored,
+        dtype=_dtype(fields, path),
+        encoding=encoding,
+        data_path=data_path,
+        offset=offset,
+        spacing=_spacing(fields, len(sizes), path),
+        unit=_unit(fields),
+        directions=_directions(fields, len(sizes), path),
+        warnings=tuple(warnings),
+    )
+
+
+def _fields(data: bytes) -> tuple[dict[str, str], int]:
+    fields: dict[str, str] = {}
+    position = 0
+    while position < len(data):
+        stop = data.find(b"\n", position)
+        stop = len(data) if stop < 0 else stop
+        name, equals, value = data[position:stop].decode("latin-1").partition("=")
+        position = stop + 1
+        if not equals:
+            break
+        fields[name.strip().lower()] = value.strip()
+        if name.strip().lower() == "elementdatafile":
+            break
+    return fields, position
+
+
+def _dtype(fields: dict[str, str], path: Path) -> np.dtype[Any]:
+    if fields["elementtype"] not in _TYPES:
+        msg = f"{path}: ElementType {fields['elementtype']} is not supported; convert the file to scalar numbers"
+        raise FormatError(msg, kind="unsupported")
+    big = fields.get("elementbyteordermsb", fields.get("binarydatabyteordermsb", "False"))
+    return np.dtype((">" if _true(big) else "<") + _TYPES[fields["elementtype"]])
+
+
+def _data(fields: dict[str, str], end: int, path: Path) -> tuple[Path, int, Encoding]:
+    name = fields["elementdatafile"]
+    if name.upper() == "LIST" or name.upper().startswith("LIST ") or re.search(r"%\d*d", name):
+        _check_parts(name, end, path)
+        return path, 0, "other"
+    local = name.upper() == "LOCAL"
+    data_path = path if local else data_beside(path, name)
+    skipped = numbers(fields.get("headersize", "0"), int, path, "HeaderSize")[0]
+    if not _true(fields.get("binarydata", "True")):
+        return data_path, 0, "other"
+    if _true(fields.get("compresseddata", "False")):
+        return data_path, (end if local else 0) + max(skipped, 0), "zlib"
+    if skipped < 0:
+        return data_path, -1, "raw"
+    return data_path, (end if local else 0) + skipped, "raw"
+
+
+def _check_parts(name: str, end: int, path: Path) -> None:
+    if name.upper().startswith("LIST"):
+        for line in path.read_bytes()[end:].decode("latin-1").splitlines():
+            if line.strip():
+                data_beside(path, line.strip())
+        return
+    pattern = name.split()[0]
+    if not (path.parent / pattern).parent.resolve().is_relative_to(path.parent.resolve()):
+        msg = f"{path}: its data files {pattern} lie outside the header's folder; put them beside the header"
+        raise FormatError(msg, kind="outside")
+
+
+def _spacing(fields: dict[str, str], count: int, path: Path) -> tuple[float, ...] | None:
+    for name in ("elementspacing", "elementsize"):
+        if name in fields:
+            values = numbers(fields[name], float, path, name)
+            if len(values) == count:
+                return tuple(values[:3])
+    return None
+
+
+def _unit(fields: dict[str, str]) -> Unit:
+    parsed = parse_unit(fields.get("distanceunits"))
+    return parsed[0] if parsed is not None and parsed[1] == 1.0 else "unknown"
+
+
+def _directions(fields: dict[str, str], count: int, path: Path) -> NDArray[np.float64] | None:
+    """Each row of the matrix is where an axis points, in LPS (ITK's convention)."""
+    for name in ("transformmatrix", "rotation", "orientation"):
+        if name in fields and count == 3:
+            values = numbers(fields[name], float, path, name)
+            if len(values) == 9:
+                return np.array([-1.0, -1.0, 1.0])[:, np.newaxis] * np.array(values).reshape(3, 3).T
+    return None
+
+
+def _true(word: str) -> bool:
+    return word.strip().lower() in ("true", "1", "t")

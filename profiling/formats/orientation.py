@@ -1,0 +1,45 @@
+"""Where array axes point, as anatomical letters."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_RAS = (("R", "L"), ("A", "P"), ("S", "I"))
+
+
+def orientation_letters(directions: NDArray[np.float64]) -> str | None:
+    """Three letters in ZYX order.
+
+    Args:
+        directions: 3 by 3; column ``i`` is where voxel axis ``i`` of XYZ points in RAS. Need not be orthonormal:
+            the nearest rotation (polar decomposition, as in nibabel's ``io_orientation``) decides.
+
+    Returns:
+        For example ``SPL``; None where the directions do not span space.
+    """
+    norms = np.linalg.norm(directions, axis=0)
+    if not np.isfinite(norms).all() or (norms == 0).any():
+        return None
+    left, _, right = np.linalg.svd(directions / norms)
+    nearest = left @ right
+    letters = ["", "", ""]
+    taken = np.zeros(3, bool)
+    for axis in range(3):
+        component = np.where(taken, 0.0, np.abs(nearest[:, axis]))
+        world = int(component.argmax())
+        taken[world] = True
+        letters[axis] = _RAS[world][0 if nearest[world, axis] > 0 else 1]
+    return "".join(reversed(letters))
+
+
+def is_flipped(directions: NDArray[np.float64]) -> bool:
+    """Whether the grid is mirrored: its determinant in RAS is negative."""
+    return bool(np.linalg.det(directions) < 0)
+
+
+def is_orthonormal(directions: NDArray[np.float64], tolerance: float = 1e-3) -> bool:
+    """Whether the axes, scaled to length 1, stand at right angles to within ``tolerance`` (a cosine)."""
+    norms = np.linalg.norm(directions, axis=0)
+    unit = directions / np.where(norms == 0, 1.0, norms)
+    return bool(np.abs(unit.T @ unit - np.eye(3)).max() <= tolerance)
