@@ -106,7 +106,7 @@ class MemoryPrediction(Model):
     total: int
     """What the driver would show for the process: reserved + context."""
     parts: dict[str, int]
-    """``parameters``, ``gradients``, ``optimizer``, ``activations``, ``workspace`` at the moment of the peak."""
+    """``parameters``, ``gradients``, ``optimizer``, ``activations``, ``workspace`` at the peak."""
     budget: int
     fits: bool
     device: str
@@ -179,7 +179,7 @@ class ChannelNormalization(Model):
 
 
 class CaseNumbers(Model):
-    """Per-case mean and std of each channel, for schemes that need them (crop box or, if masked, non-zero)."""
+    """Per-case mean and std of each channel, for schemes that need them (crop box; masked: non-zero)."""
 
     mean: Floats
     std: Floats
