@@ -1,11 +1,11 @@
 """Exact, mergeable counts of the stored values of one channel in one region.
 
 Up to 16 bits every value has its counter. Wider types keep the sorted distinct values. Where more than 2^20
-are distinct, neighbours share a bin: the bins are [k * 2^p, (k + 1) * 2^p) with the smallest ``p`` that leaves
-at most 2^20 of them in use. Bins of one ``p`` nest in those of the next, so ``p``, and with it every number,
-depends on the values alone and not on the order in which they came; and as more than 2^20 bins were in use at
-``p`` - 1, a bin is narrower than 2^-19 of the range of the values. Counts, sums, minimum and maximum stay exact.
-That is why one pass over the voxels is enough.
+are distinct, neighbours share a bin: the bins are [k * 2^p, (k + 1) * 2^p) with the smallest ``p`` that
+leaves at most 2^20 of them in use. Bins of one ``p`` nest in those of the next, so ``p``, and with it every
+number, depends on the values alone and not on the order in which they came; and as more than 2^20 bins were
+in use at ``p`` - 1, a bin is narrower than 2^-19 of the range of the values. Counts, sums, minimum and
+maximum stay exact. That is why one pass over the voxels is enough.
 """
 
 from __future__ import annotations
@@ -169,7 +169,8 @@ class ValueHistogram:
     def merge(self, other: ValueHistogram) -> None:
         """Add the counts of another histogram of the same type, zero and limit; ``other`` stays as it is."""
         if (self.dtype, self.zero, self.limit) != (other.dtype, other.zero, other.limit):
-            msg = f"histograms of {self.dtype} (zero {self.zero}) and {other.dtype} (zero {other.zero}) do not merge"
+            mine, theirs = (self.dtype, self.zero), (other.dtype, other.zero)
+            msg = f"histograms of {mine} and {theirs} (type, zero) do not merge"
             raise ValueError(msg)
         self.zeros += other.zeros
         self.non_finite += other.non_finite
@@ -194,7 +195,7 @@ class ValueHistogram:
         self._compact()
 
     def table(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Distinct values (lower edges of bins where not :attr:`exact`), ascending, and their counts; no zeros."""
+        """Distinct values, ascending, and their counts; no zeros. Where not :attr:`exact`: lower edges of bins."""
         if not self._dense:
             self._compact()
             return self._values, self._counts

@@ -26,7 +26,7 @@ class Component(NamedTuple):
 
 
 class _Slice(NamedTuple):
-    """The part of a component that can hold a quantile: the share below it, and the shares up to each value."""
+    """The part of a component that can hold a quantile; its counts start with those below it."""
 
     values: NDArray[np.float64]
     cumulated: NDArray[np.int64]

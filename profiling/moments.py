@@ -24,7 +24,7 @@ FIXED_BITS = 4400
 
 _FLOAT64_BITS = 53
 _MAX_WEIGHT = 1 << 48
-"""Voxels of one sum: beyond, the common bit position leaves too few bits (2^48 voxels are 256 TiB of uint8)."""
+"""Voxels of one sum: beyond, the common bit position leaves too few bits (256 TiB of uint8)."""
 _CHUNK = 1 << 15
 """Values a step, so that the float64 temporaries stay in a second-level cache of 512 KiB."""
 _SAFE_EXPONENT = 400
@@ -119,7 +119,7 @@ def _pieces(values: NDArray[Any]) -> list[NDArray[np.float64]]:
 def moments_of_intensity(
     total: int, squares: int, count: int, slope: float, intercept: float
 ) -> tuple[Fraction, Fraction]:
-    """Exact mean of ``slope`` * stored + ``intercept`` and of its square, from exact sums of stored values."""
+    """Exact mean of ``slope`` * stored + ``intercept`` and of its square, from sums of stored values."""
     a, b = Fraction(slope), Fraction(intercept)
     mean = Fraction(total, count << SUM_BITS)
     square = Fraction(squares, count << SQUARE_BITS)

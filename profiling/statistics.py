@@ -1,6 +1,7 @@
 """Intensity statistics of one case, and of many cases together; exact and independent of their order.
 
-Quantiles are ``inverted_cdf``: the smallest value that at least the share ``q`` of the voxels does not exceed.
+Quantiles are ``inverted_cdf``: the smallest value that at least the share ``q`` of the voxels does not
+exceed.
 """
 
 from __future__ import annotations

@@ -1,0 +1,295 @@
+"""One case, streamed block by block, to its fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
+
+from .boxes import whole
+from .fingerprint import CaseFingerprint, ChannelStatistics, SpacingRecord
+from .formats import open_volume
+from .formats.base import UNITS_IN_MM, CaseSource, ReadOptions, Spacing, Volume, VolumeHeader, VolumeSource
+from .labels import LabelTable
+from .scan import CaseError, CaseScan, Outside
+from .statistics import Distribution
+
+__all__ = ["CaseError", "CaseResult", "ProfileOptions", "content_key", "profile_case"]
+
+SPACING_TOLERANCE = 1e-3
+"""Relative difference of spacings of one case that is worth a warning; rounded text differs less."""
+HEAD_BYTES = 1 << 16
+"""Bytes of each file that its content key covers, beside its size and modification time."""
+
+
+@dataclass(frozen=True)
+class ProfileOptions:
+    """How cases are read and counted."""
+
+    read: ReadOptions = field(default_factory=ReadOptions)
+    ignore_label: int | None = None
+    """Label value that is neither foreground nor background."""
+    memory_per_worker: int = 512 << 20
+    """Bytes that a worker process may use in all."""
+    headers_only: bool = False
+    """Shapes, spacing and types; no voxel is read."""
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What a worker hands back: numbers and counts, no voxels."""
+
+    fingerprint: CaseFingerprint
+    """``class_voxels`` and ``objects`` are left for who knows the kind of labels of the whole data set."""
+    foreground: tuple[Distribution | None, ...]
+    """Per channel."""
+    nonzero: tuple[Distribution | None, ...]
+    """Per channel."""
+    labels: LabelTable | None
+
+
+def profile_case(case: CaseSource, root: Path, options: ProfileOptions) -> CaseResult:
+    """Read a case once, in blocks that fit into memory, and say what it is.
+
+    Args:
+        case: its files.
+        root: the data folder; files in it are named relative to it.
+        options: how to read.
+
+    Raises:
+        FormatError: a file cannot be read.
+        CaseError: the files do not belong together, are too large in one piece, or hold no labels.
+    """
+    key = content_key(case)
+    with ExitStack() as stack:
+        images = [stack.enter_context(open_volume(source, options.read)) for source in case.images]
+        label = None
+        if case.label is not None:
+            label = stack.enter_context(open_volume(case.label, _label_options(options.read)))
+        _check_shapes(images, label)
+        scan = None
+        if not options.headers_only:
+            scan = CaseScan(images, label, options.ignore_label, options.memory_per_worker)
+            scan.run()
+        return _result(case, root, key, images, label, scan)
+
+
+def _label_options(read: ReadOptions) -> ReadOptions:
+    """Axes as the user said, without the channels and time points that a label map does not have."""
+    if read.axes is None:
+        return read
+    return replace(read, axes="".join(letter for letter in read.axes if letter not in "ct"))
+
+
+def _check_shapes(images: Sequence[Volume], label: Volume | None) -> None:
+    first = images[0]
+    for other in [*images[1:], *([label] if label is not None else [])]:
+        if other.header.shape != first.header.shape:
+            role = "label map" if other is label else "channel"
+            msg = (
+                f"{first.source.name} has the shape {_times(first.header)} (ZYX), "
+                f"but its {role} {other.source.name} has {_times(other.header)}; "
+                f"do these files belong together?"
+            )
+            raise CaseError("shape-mismatch", msg)
+    if label is not None and label.header.channels != 1:
+        msg = f"{label.source.name}: a label map has one channel, this has {label.header.channels}"
+        raise CaseError("label-channels", msg)
+
+
+def _times(header: VolumeHeader) -> str:
+    return " x ".join(map(str, header.shape))
+
+
+def _result(
+    case: CaseSource,
+    root: Path,
+    key: str,
+    images: Sequence[Volume],
+    label: Volume | None,
+    scan: CaseScan | None,
+) -> CaseResult:
+    headers = [image.header for image in images]
+    everything = [*headers, *([label.header] if label is not None else [])]
+    shape = headers[0].shape
+    warnings = [*_header_warnings(images, label)]
+    box = whole(shape)
+    channels: list[ChannelStatistics] = []
+    foreground: list[Distribution | None] = []
+    nonzero: list[Distribution | None] = []
+    table = None
+    foreground_voxels = None
+    if scan is not None:
+        if scan.labels is not None and label is not None:
+            table = scan.labels.table(scan.ignore, label.header.dtype)
+            _refuse_negative(table, label, scan.ignore)
+        box = scan.crop_box() or box
+        outside = scan.outside(box)
+        for index in range(len(scan.channels)):
+            statistics, in_foreground, not_zero = _channel(scan, index, outside)
+            channels.append(statistics)
+            foreground.append(in_foreground)
+            nonzero.append(not_zero)
+        if table is not None:
+            foreground_voxels = table.foreground - outside.foreground
+        warnings += _voxel_warnings(channels, table, outside)
+    fingerprint = CaseFingerprint(
+        id=case.id,
+        images=tuple(_relative(source, root) for source in case.images),
+        label=None if case.label is None else _relative(case.label, root),
+        shape=shape,
+        spacing=_record(headers[0].spacing),
+        orientation=headers[0].orientation,
+        dtype=",".join(dict.fromkeys(str(header.dtype) for header in headers)),
+        label_dtype=None if label is None else str(label.header.dtype),
+        channels=tuple(channels),
+        crop_box=box,
+        shape_after_crop=(box[0][1] - box[0][0], box[1][1] - box[1][0], box[2][1] - box[2][0]),
+        foreground_voxels=foreground_voxels,
+        class_voxels=None,
+        objects=None,
+        stored_bytes=sum(header.stored_bytes for header in everything),
+        compressed_stream=any(header.sequential for header in everything),
+        content_key=key,
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+    return CaseResult(fingerprint, tuple(foreground), tuple(nonzero), table)
+
+
+def _channel(
+    scan: CaseScan, index: int, outside: Outside
+) -> tuple[ChannelStatistics, Distribution | None, Distribution | None]:
+    """Statistics of one channel, and its distributions in the foreground and in the non-zero voxels."""
+    channel = scan.channels[index]
+    channel.values.table()  # settles zeros and non-finite voxels of 16-bit types
+    channel.foreground.table()
+    zeros = channel.values.zeros - (outside.voxels - outside.non_finite.get(index, 0))
+    lost = outside.foreground - outside.non_finite_foreground.get(index, 0)
+    in_foreground = channel.region(channel.foreground, channel.foreground.zeros - lost)
+    in_crop = channel.region(channel.values, zeros)
+    not_zero = channel.region(channel.values, 0)
+    statistics = ChannelStatistics(
+        foreground=None if in_foreground is None else in_foreground.statistics(),
+        crop=None if in_crop is None else in_crop.statistics(),
+        nonzero=None if not_zero is None else not_zero.statistics(),
+        non_finite=channel.values.non_finite,
+    )
+    return statistics, in_foreground, not_zero
+
+
+def _refuse_negative(table: LabelTable, label: Volume, ignore: int | None) -> None:
+    """Negative values are no classes and no ids; only the ignore label may be negative."""
+    if table.smallest >= 0:
+        return
+    negative = [value for value in table.counts or {table.smallest: 0} if value < 0 and value != ignore]
+    if negative:
+        msg = (
+            f"{label.source.name}: the label value {negative[0]} is negative; classes and ids start at 0 "
+            f"(if it marks voxels to leave out, say --ignore-label {negative[0]})"
+        )
+        raise CaseError("label-negative", msg)
+
+
+def _record(spacing: Spacing) -> SpacingRecord:
+    return SpacingRecord(values=spacing.values, unit=spacing.unit, source=spacing.source)
+
+
+def _header_warnings(images: Sequence[Volume], label: Volume | None) -> list[str]:
+    first = images[0]
+    warnings = [text for volume in images for text in volume.header.warnings]
+    others = [(volume, "channel") for volume in images[1:]]
+    if label is not None:
+        warnings += label.header.warnings
+        others.append((label, "label map"))
+    for other, role in others:
+        warnings += _spacing_warning(first, other, role)
+        mine, theirs = first.header.orientation, other.header.orientation
+        if mine is not None and theirs is not None and mine != theirs:
+            warnings.append(
+                f"orientation {mine} of {first.source.name}, but {theirs} of its {role} {other.source.name}"
+            )
+    return warnings
+
+
+def _spacing_warning(first: Volume, other: Volume, role: str) -> list[str]:
+    mine, theirs = first.header.spacing, other.header.spacing
+    if theirs.values is None:
+        return []
+    named = f"{role} {other.source.name}"
+    if mine.values is None:
+        return [
+            f"{first.source.name} has no spacing, but its {named} says {_spaced(theirs)} (ZYX); "
+            f"not used: state it with --spacing"
+        ]
+    factor = 1.0
+    if mine.unit != theirs.unit and mine.unit in UNITS_IN_MM and theirs.unit in UNITS_IN_MM:
+        factor = UNITS_IN_MM[theirs.unit] / UNITS_IN_MM[mine.unit]
+    pairs = zip(mine.values, theirs.values, strict=True)
+    if all(abs(a - b * factor) <= SPACING_TOLERANCE * max(a, b * factor) for a, b in pairs):
+        return []
+    return [f"spacing {_spaced(mine)} (ZYX) of {first.source.name}, but {_spaced(theirs)} of its {named}"]
+
+
+def _spaced(spacing: Spacing) -> str:
+    unit = "" if spacing.unit == "unknown" else f" {spacing.unit}"
+    return " x ".join(f"{value:g}" for value in spacing.values or ()) + unit
+
+
+def _voxel_warnings(
+    channels: Sequence[ChannelStatistics], table: LabelTable | None, outside: Outside
+) -> list[str]:
+    warnings = []
+    for index, channel in enumerate(channels):
+        name = f"channel {index}" if len(channels) > 1 else "image"
+        if channel.non_finite:
+            warnings.append(f"{name}: {channel.non_finite:,} voxels are NaN or infinite and are left out")
+        if channel.nonzero is None:
+            warnings.append(f"{name}: every voxel is zero")
+        elif channel.crop is not None and channel.crop.min == channel.crop.max:
+            warnings.append(f"{name}: constant, every voxel is {channel.crop.min:g}")
+    if table is not None and table.foreground == 0:
+        warnings.append("label map: only background")
+    if outside.foreground:
+        warnings.append(
+            f"{outside.foreground:,} foreground voxels lie outside the crop box, where the image is zero, "
+            f"and are left out"
+        )
+    return warnings
+
+
+def _relative(source: VolumeSource, root: Path) -> str:
+    """Name of a volume for the fingerprint: relative to the data folder where it lies in it."""
+    path = source.paths[0] if len(source.paths) == 1 else source.paths[0].parent
+    absolute, base = path.absolute(), root.absolute()
+    name = absolute.relative_to(base).as_posix() if absolute.is_relative_to(base) else path.as_posix()
+    return name if source.key is None else f"{name}:{source.key}"
+
+
+def content_key(case: CaseSource) -> str:
+    """Hash of size, modification time and first bytes of all files of a case, in order.
+
+    Of a folder (Zarr, DICOM) it covers the metadata files, and names and sizes of what lies directly in it.
+    Files that are missing count as such; opening them says what is wrong.
+    """
+    digest = blake2b(digest_size=16)
+    for source in (*case.images, *([case.label] if case.label is not None else [])):
+        digest.update(repr(source.key).encode())
+        for path in source.paths:
+            for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+                _add_file(
+                    digest, file, with_head=not path.is_dir() or file.name.startswith((".z", "zarr.json"))
+                )
+    return digest.hexdigest()
+
+
+def _add_file(digest: blake2b, file: Path, *, with_head: bool) -> None:
+    try:
+        status = file.stat()
+        digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}".encode())
+        if with_head and file.is_file():
+            with file.open("rb") as stream:
+                digest.update(stream.read(HEAD_BYTES))
+    except OSError as error:
+        digest.update(f"{file.name} {type(error).__name__}".encode())
