@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..formats import is_volume_file
+from ..formats.base import VolumeSource
+
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 PREAMBLE_BYTES = 128
 """A DICOM file has 128 free bytes, then ``DICM`` (PS3.10, section 7.1)."""
@@ -23,22 +26,24 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def series_in(folder: Path, files: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
-    """Series identifier to files, slices in geometric order; empty where the folder holds no DICOM.
+def series_in(folder: Path, files: Sequence[Path]) -> dict[str, VolumeSource]:
+    """Series identifier to volume; empty where the folder holds no DICOM.
 
-    Only files among ``files`` count, so that excluded and refused ones stay out.
+    Only files among ``files`` count, so that excluded and refused ones stay out. Files without a suffix are
+    named through their folder, which is how the reader takes them.
     """
     candidates = [path for path in files if is_dicom(path)]
     if not candidates:
         return {}
     import SimpleITK
 
-    allowed = {str(path): path for path in candidates}
-    series: dict[str, tuple[Path, ...]] = {}
-    reader = SimpleITK.ImageSeriesReader()
-    for identifier in sorted(reader.GetGDCMSeriesIDs(str(folder))):
-        names = reader.GetGDCMSeriesFileNames(str(folder), identifier)
-        paths = tuple(allowed[name] for name in names if name in allowed)
-        if paths:
-            series[identifier] = paths
+    allowed = {path.name: path for path in candidates}
+    series: dict[str, VolumeSource] = {}
+    for identifier in sorted(SimpleITK.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))):
+        names = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), identifier)
+        paths = tuple(allowed[Path(name).name] for name in names if Path(name).name in allowed)
+        if paths and all(is_volume_file(path) for path in paths):
+            series[identifier] = VolumeSource(paths=paths)
+        elif paths:
+            series[identifier] = VolumeSource(paths=(folder,), key=identifier)
     return series

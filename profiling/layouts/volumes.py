@@ -114,9 +114,9 @@ def _folder_as_volume(folder: Path, base: Path, listing: Listing, notes: list[st
         yield NamedVolume(name=name, source=VolumeSource(paths=stack.paths))
         return
     series = series_in(folder, files)
-    for identifier, paths in series.items():
+    for identifier, source in series.items():
         suffix = f"/{identifier}" if len(series) > 1 else ""
-        yield NamedVolume(name=name + suffix, source=VolumeSource(paths=paths))
+        yield NamedVolume(name=name + suffix, source=source)
 
 
 def _collect(folder: Path, base: Path, listing: Listing, found: Found, depth: int) -> None:

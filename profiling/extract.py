@@ -1,0 +1,255 @@
+"""From cases to a fingerprint: fan-out over worker processes, journal, failures, progress.
+
+The parent holds what workers hand back (counts and numbers), never voxels. Outside ``provenance`` the result
+does not depend on the number of workers or on the order in which they finish.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .combine import Declared, assemble_fingerprint
+from .events import Event, EventKind
+from .fingerprint import CaseFingerprint, Failure, Fingerprint, LabelKind, ObjectStatistics, Provenance
+from .formats.base import CaseSource, FormatError
+from .journal import Journal, entry_name
+from .layouts.base import DiscoveredDataset
+from .tasks import Crash, TaskRunner, stop_workers, usable_cores
+
+if TYPE_CHECKING:
+    from .case import CaseResult, ProfileOptions
+
+RETRIED_KINDS = ("killed", "timeout", "memory", "error")
+"""Failures that another run may not meet again: not kept in the journal."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseTask:
+    """What a worker gets."""
+
+    case: CaseSource
+    root: Path
+    options: ProfileOptions
+    name: str
+    """Of the journal entry."""
+    journal: Path
+
+
+def profile_dataset(
+    dataset: DiscoveredDataset,
+    options: ProfileOptions,
+    *,
+    jobs: int | None = None,
+    label_kind: LabelKind | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    journal: Path | None = None,
+    case_timeout: float | None = None,
+    stated_options: Mapping[str, str] | None = None,
+) -> Fingerprint:
+    """Profile every case and put the data set together.
+
+    Args:
+        dataset: what a layout discovered.
+        options: how cases are read.
+        jobs: worker processes; None for one a usable core.
+        label_kind: what the labels are, where the user says so.
+        on_event: called in this process, as results come.
+        journal: folder of finished cases; a temporary one if None. A run that is killed leaves it usable.
+        case_timeout: seconds after which a case is ended and reported.
+        stated_options: what the provenance says the user asked for.
+
+    Raises:
+        NothingProfiledError: no case could be profiled.
+        WorkerPoolError: worker processes die before they take up any case.
+        OSError: the journal's folder cannot be written.
+    """
+    began = time.perf_counter()
+    if label_kind == "none":
+        dataset = replace(dataset, cases=tuple(replace(case, label=None) for case in dataset.cases))
+    options = _with_ignore(options, dataset)
+    with tempfile.TemporaryDirectory(prefix="voxplan-journal-") as temporary:
+        store = Journal(journal or Path(temporary), _result_classes())
+        store.open()
+        progress = _Progress(dataset, on_event)
+        results = _run(dataset, options, store, progress, jobs=jobs, timeout=case_timeout)
+        progress.tell("summary")
+        provenance = Provenance(
+            program="profile-dataset",
+            version=installed_version(),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            options=dict(stated_options or {}),
+            seconds=round(time.perf_counter() - began, 3),
+        )
+        return assemble_fingerprint(
+            dataset,
+            [result for result in results if not isinstance(result, Failure)],
+            [result for result in results if isinstance(result, Failure)],
+            Declared(kind=label_kind, ignore=options.ignore_label),
+            provenance,
+        )
+
+
+def installed_version() -> str:
+    """The version of the installed package; ``0`` where it runs without being installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("voxplan")
+    except PackageNotFoundError:
+        return "0"
+
+
+def _result_classes() -> tuple[type, ...]:
+    """What a journal entry may hold."""
+    from .case import CaseResult
+    from .labels import LabelTable
+    from .statistics import Distribution
+
+    return (CaseResult, CaseFingerprint, Failure, Distribution, LabelTable, ObjectStatistics)
+
+
+def _with_ignore(options: ProfileOptions, dataset: DiscoveredDataset) -> ProfileOptions:
+    """The ignore label of a dataset.json holds unless the user names another."""
+    if options.ignore_label is None and dataset.ignore is not None:
+        return replace(options, ignore_label=dataset.ignore)
+    return options
+
+
+def _run(
+    dataset: DiscoveredDataset,
+    options: ProfileOptions,
+    store: Journal,
+    progress: _Progress,
+    *,
+    jobs: int | None,
+    timeout: float | None,
+) -> list[CaseResult | Failure]:
+    """Results of all cases, in the order of the data set."""
+    found: dict[str, CaseResult | Failure] = {}
+    tasks: list[CaseTask] = []
+    depends_on = (options, os.fspath(dataset.root.absolute()))
+    for case in dataset.cases:
+        task = CaseTask(case, dataset.root, options, entry_name(case, depends_on), store.folder)
+        known = store.read(task.name)
+        if known is None:
+            tasks.append(task)
+        else:
+            found[case.id] = known
+    workers = max(1, min(jobs or usable_cores(), len(tasks)))
+    progress.tell("begin", jobs=workers)
+    for case_id, result in found.items():
+        progress.finish(case_id, result, resumed=True)
+    runner = TaskRunner(
+        work=run_case,
+        name=lambda task: task.name,
+        recover=lambda task: store.read(task.name),
+        markers=store.folder,
+        jobs=workers,
+        timeout=timeout,
+    )
+    pooled = bool(tasks) and (workers > 1 or timeout is not None)
+    try:
+        for task, outcome in runner.run(tasks):
+            result = _crash_failure(task, outcome, timeout) if isinstance(outcome, Crash) else outcome
+            found[task.case.id] = result
+            progress.finish(task.case.id, result)
+    finally:
+        if pooled:
+            stop_workers()
+    store.prune(entry_name(case, depends_on) for case in dataset.cases)
+    return [found[case.id] for case in dataset.cases]
+
+
+def run_case(task: CaseTask) -> CaseResult | Failure:
+    """One case in a worker: its result, or its failure, journalled before it is returned; never raises."""
+    from .case import CaseError, profile_case
+
+    files = _files(task.case)
+    result: CaseResult | Failure
+    try:
+        result = profile_case(task.case, task.root, task.options)
+    except (FormatError, CaseError) as error:
+        result = Failure(id=task.case.id, files=files, kind=error.kind, reason=str(error))
+    except MemoryError:
+        reason = f"{files[0]}: not enough memory; free some, or use fewer --jobs"
+        result = Failure(id=task.case.id, files=files, kind="memory", reason=reason)
+    except Exception as error:  # noqa: BLE001 - whatever a file provokes costs its case, not the run
+        where = _where(error)
+        reason = f"{files[0]}: {type(error).__name__}: {error} ({where}); please report this as a defect"
+        result = Failure(id=task.case.id, files=files, kind="error", reason=reason)
+    if not (isinstance(result, Failure) and result.kind in RETRIED_KINDS):
+        Journal(task.journal, ()).write(task.name, result)
+    return result
+
+
+def _where(error: BaseException) -> str:
+    """Module and line in which an unforeseen exception arose."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return (
+        "unknown place"
+        if trace is None
+        else f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+    )
+
+
+def _files(case: CaseSource) -> tuple[str, ...]:
+    sources = (*case.images, *([case.label] if case.label is not None else []))
+    return tuple(source.name for source in sources)
+
+
+def _crash_failure(task: CaseTask, crash: Crash, timeout: float | None) -> Failure:
+    files = _files(task.case)
+    if crash.timed_out:
+        reason = f"{files[0]}: not finished after {timeout:g} s (--case-timeout); the worker was ended"
+        return Failure(id=task.case.id, files=files, kind="timeout", reason=reason)
+    exit_code = f" with {crash.detail}" if crash.detail else ""
+    reason = (
+        f"{files[0]}: the worker that held this case was killed or crashed{exit_code}, twice; "
+        "out of memory, or a defect in a codec: see the system log, or use fewer --jobs"
+    )
+    return Failure(id=task.case.id, files=files, kind="killed", reason=reason)
+
+
+class _Progress:
+    """Counts, and tells them."""
+
+    def __init__(self, dataset: DiscoveredDataset, on_event: Callable[[Event], None] | None) -> None:
+        self.total = len(dataset.cases)
+        self.finished = 0
+        self.failed = 0
+        self.jobs = 1
+        self._on_event = on_event
+
+    def tell(
+        self, kind: EventKind, case_id: str | None = None, reason: str | None = None, jobs: int | None = None
+    ) -> None:
+        self.jobs = jobs or self.jobs
+        if self._on_event is not None:
+            self._on_event(
+                Event(
+                    kind=kind,
+                    total=self.total,
+                    finished=self.finished,
+                    failed=self.failed,
+                    jobs=self.jobs,
+                    case_id=case_id,
+                    reason=reason,
+                )
+            )
+
+    def finish(self, case_id: str, result: CaseResult | Failure, *, resumed: bool = False) -> None:
+        self.finished += 1
+        if isinstance(result, Failure):
+            self.failed += 1
+            self.tell("failed", case_id, result.reason)
+        else:
+            self.tell("resumed" if resumed else "done", case_id)

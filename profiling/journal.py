@@ -1,0 +1,100 @@
+"""One small file a finished case, so that a killed run resumes and an unchanged folder is not read again.
+
+An entry's name is a digest of what its content depends on: the case's files with their sizes and modification
+times, the keys, the options and the version of the computation. A changed file therefore has another name,
+and stale entries are simply never asked for. Workers write entries themselves, under a temporary name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .codec import CodecError, decode, encode
+from .files import write_atomically
+from .formats.base import CaseSource, VolumeSource
+
+ENTRY_SUFFIX = ".case"
+COMPUTATION = 1
+"""To be raised whenever the same file would give other numbers, so that older entries are not used."""
+
+
+def journal_folder(output: Path) -> Path:
+    """Where the journal of an output file lies: beside it."""
+    return output.with_name(output.name + ".journal")
+
+
+def entry_name(case: CaseSource, options: object) -> str:
+    """Digest of all that a case's result depends on.
+
+    ``options`` must have a ``repr`` that shows every value (a dataclass does).
+    """
+    parts = [f"computation {COMPUTATION}", repr(options), case.id]
+    for source in (*case.images, *([case.label] if case.label is not None else [])):
+        parts += _source_state(source)
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:40]
+
+
+def _source_state(source: VolumeSource) -> list[str]:
+    lines = [f"key {source.key!r}"]
+    for path in source.paths:
+        lines += _path_state(path)
+    return lines
+
+
+def _path_state(path: Path) -> list[str]:
+    """Name, size and modification time; of every file below a folder (Zarr). A missing file says so."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        return [f"{path.absolute()} {error.strerror}"]
+    lines = [f"{path.absolute()} {status.st_size} {status.st_mtime_ns}"]
+    if path.is_dir():
+        for folder, names, files in os.walk(path):
+            names.sort()
+            for name in sorted(files):
+                inner = os.stat(os.path.join(folder, name))  # noqa: PTH116, PTH118 - millions of chunks
+                lines.append(f"{folder}/{name} {inner.st_size} {inner.st_mtime_ns}")
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """A folder of entries.
+
+    ``classes`` are those that an entry may hold.
+    """
+
+    folder: Path
+    classes: tuple[type, ...]
+
+    def open(self) -> None:
+        """Make the folder.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, name: str, value: Any) -> None:
+        """Keep a case's result; a power cut may lose it, never halve it."""
+        write_atomically(self.folder / f"{name}{ENTRY_SUFFIX}", encode(value), durable=False)
+
+    def read(self, name: str) -> Any | None:
+        """The result of a finished case, or None where there is none that can be used."""
+        try:
+            content = (self.folder / f"{name}{ENTRY_SUFFIX}").read_bytes()
+            return decode(content, self.classes)
+        except (OSError, CodecError):
+            return None
+
+    def prune(self, keep: Iterable[str]) -> None:
+        """Remove entries of other files or options, and what killed runs left."""
+        wanted = {f"{name}{ENTRY_SUFFIX}" for name in keep}
+        for path in self.folder.iterdir():
+            if path.name not in wanted and path.suffix in (ENTRY_SUFFIX, ".running", ".hung", ".tmp"):
+                path.unlink(missing_ok=True)

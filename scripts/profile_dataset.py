@@ -1,0 +1,344 @@
+"""``profile-dataset``: what a data set is, as fingerprint.json and a table.
+
+A thin shell over :func:`voxplan.profiling.layouts.discover` and
+:func:`voxplan.profiling.extract.profile_dataset`. Exit status: 0 when a fingerprint was written (failed
+cases are reported loudly), 1 when nothing could be profiled or, with ``--strict``, when anything failed, 2
+for wrong usage, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from voxplan.profiling.fingerprint import Failure, Fingerprint, LabelKind
+    from voxplan.profiling.report.progress import BarProgress, PlainProgress
+
+KINDS = ("semantic", "instance", "none")
+BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+EPILOG = """\
+examples:
+  profile-dataset Dataset501_Heads
+  profile-dataset volumes/ --spacing 45 4.6 4.6 --unit nm -o fingerprint.json
+  profile-dataset --images 'raw/*.tif' --labels 'seg/*.tif'
+  profile-dataset cremi.h5 --image-key volumes/raw --label-key volumes/labels/neuron_ids
+
+Images and labels are paired by name: the names without suffix must be equal, or equal without the image's
+trailing channel number (_0000), or without a word such as img/image/raw and label/seg/mask at either end.
+A killed run goes on where it stopped: run the same command again.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    try:
+        return run(arguments, parser)
+    except KeyboardInterrupt:
+        return _interrupted(arguments)
+    except Exception as error:  # noqa: BLE001 - one line for people, a traceback for --debug
+        return _report(error, debug=arguments.debug)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="profile-dataset",
+        description="Find out what a segmentation data set is: shapes, spacing, intensities, classes.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "data", nargs="?", type=Path, metavar="DATA", help="a data folder or a single volume file"
+    )
+    where = parser.add_argument_group("where the data lie")
+    where.add_argument("--images", metavar="PLACE", help="folder, file or quoted glob of the images")
+    where.add_argument(
+        "--labels",
+        metavar="PLACE|KIND",
+        help="folder, file or quoted glob of the label maps; or their kind: semantic, instance, none",
+    )
+    where.add_argument("--label-kind", choices=KINDS, help="what the labels are, else proposed from the data")
+    where.add_argument("--image-key", metavar="KEY", help="data set of the image in HDF5 and Zarr files")
+    where.add_argument("--label-key", metavar="KEY", help="data set of the label map in HDF5 and Zarr files")
+    where.add_argument(
+        "--exclude", action="append", default=[], metavar="GLOB", help="files to leave out; may be repeated"
+    )
+    reading = parser.add_argument_group("what the files do not say")
+    reading.add_argument(
+        "--spacing", nargs=3, type=_positive, metavar=("Z", "Y", "X"), help="wins over the files"
+    )
+    reading.add_argument(
+        "--unit", choices=("mm", "um", "nm"), help="of --spacing, or of a spacing without unit"
+    )
+    reading.add_argument("--axes", metavar="ORDER", help="stored axes, e.g. czyx or xyz")
+    reading.add_argument(
+        "--spacing-order", choices=("zyx", "xyz"), default="zyx", help="in attributes, sidecars"
+    )
+    reading.add_argument(
+        "--ignore-label", type=int, metavar="VALUE", help="label value that counts as nothing"
+    )
+    running = parser.add_argument_group("running")
+    running.add_argument(
+        "--jobs", "-j", type=_count, metavar="N", help="worker processes (default: usable cores)"
+    )
+    running.add_argument(
+        "--memory-per-worker",
+        type=_size,
+        default=512 * 2**20,
+        metavar="SIZE",
+        help="e.g. 512M, 2G (default 512M)",
+    )
+    running.add_argument(
+        "--case-timeout", type=_positive, metavar="S", help="end a case after so many seconds"
+    )
+    running.add_argument("--headers-only", action="store_true", help="shapes, spacing and types; no voxels")
+    running.add_argument(
+        "--fresh", action="store_true", help="read every case again, whatever the journal knows"
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("fingerprint.json"),
+        metavar="FILE",
+        help="default: %(default)s",
+    )
+    output.add_argument("--strict", action="store_true", help="exit 1 if any case fails or stands out")
+    output.add_argument("--json", action="store_true", help="print the summary and the failures as JSON")
+    output.add_argument("-q", "--quiet", action="store_true", help="only failures and errors")
+    output.add_argument("-v", "--verbose", action="store_true", help="every case as it comes")
+    output.add_argument("--debug", action="store_true", help="tracebacks of errors")
+    output.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
+    return parser
+
+
+class _ShowVersion(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from voxplan.profiling.extract import installed_version
+
+        print(f"profile-dataset {installed_version()}")
+        parser.exit()
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        msg = f"{text!r} is not a positive number"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        msg = f"{text!r} is not a number of workers (1 or more)"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:I?B)?", text.strip().upper())
+    if match is None or not float(match[1]):
+        msg = f"{text!r} is not a size such as 512M or 2G"
+        raise argparse.ArgumentTypeError(msg)
+    return int(float(match[1]) * BYTES[match[2]])
+
+
+def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Discover, profile, save, report."""
+    kind, labels = _kind_and_place(arguments, parser)
+    _check_usage(arguments, parser)
+    from voxplan.profiling.case import ProfileOptions
+    from voxplan.profiling.combine import NothingProfiledError
+    from voxplan.profiling.extract import profile_dataset
+    from voxplan.profiling.fingerprint import save_fingerprint
+    from voxplan.profiling.formats.base import ReadOptions
+    from voxplan.profiling.journal import Journal, journal_folder
+    from voxplan.profiling.layouts import discover
+
+    dataset = discover(
+        arguments.data,
+        images=arguments.images,
+        labels=labels,
+        image_key=arguments.image_key,
+        label_key=arguments.label_key,
+        exclude=arguments.exclude,
+        use_labels=kind != "none",
+    )
+    options = ProfileOptions(
+        read=ReadOptions(
+            spacing=None if arguments.spacing is None else tuple(arguments.spacing),
+            unit=arguments.unit,
+            axes=arguments.axes,
+            spacing_order=arguments.spacing_order,
+        ),
+        ignore_label=arguments.ignore_label,
+        memory_per_worker=arguments.memory_per_worker,
+        headers_only=arguments.headers_only,
+    )
+    journal = journal_folder(arguments.output)
+    if arguments.fresh and journal.is_dir():
+        Journal(journal, ()).prune(())
+    try:
+        with _progress(arguments) as progress:
+            fingerprint = profile_dataset(
+                dataset,
+                options,
+                jobs=arguments.jobs,
+                label_kind=kind,
+                on_event=progress,
+                journal=journal,
+                case_timeout=arguments.case_timeout,
+                stated_options=_stated(arguments),
+            )
+    except NothingProfiledError as error:
+        return _nothing_profiled(error, error.failures, arguments)
+    save_fingerprint(fingerprint, arguments.output)
+    return _tell(fingerprint, arguments)
+
+
+def _kind_and_place(
+    arguments: argparse.Namespace, parser: argparse.ArgumentParser
+) -> tuple[LabelKind | None, str | None]:
+    """``--labels`` takes a kind or a place; a folder called like a kind is written ``./none``."""
+    labels: str | None = arguments.labels
+    kind: str | None = arguments.label_kind
+    if labels in KINDS:
+        if kind is not None and kind != labels:
+            parser.error(f"--labels {labels} and --label-kind {kind} contradict each other")
+        kind, labels = labels, None
+    return cast("LabelKind | None", kind), labels
+
+
+def _check_usage(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """What argparse cannot see; ends the program with status 2."""
+    if arguments.data is None and arguments.images is None:
+        parser.error("give a data folder, a volume file, or --images (see --help)")
+    if arguments.data is not None and not arguments.data.exists():
+        parser.error(f"{arguments.data}: no such file or folder")
+    output: Path = arguments.output
+    if output.is_dir():
+        parser.error(f"--output {output}: is a folder; name the file, e.g. {output / 'fingerprint.json'}")
+    if not output.absolute().parent.is_dir():
+        parser.error(f"--output {output}: the folder {output.parent} does not exist")
+    axes: str | None = arguments.axes
+    if axes is not None and (len(set(axes)) != len(axes) or not set(axes) <= set("ctzyx") or len(axes) < 2):
+        parser.error(f"--axes {axes}: use each of the letters c, t, z, y, x at most once, e.g. czyx")
+
+
+def _progress(arguments: argparse.Namespace) -> PlainProgress | BarProgress:
+    """A bar on a terminal, lines elsewhere and with --verbose."""
+    from voxplan.profiling.report.progress import BarProgress, PlainProgress
+
+    if arguments.quiet:
+        return PlainProgress(lambda text: None)
+    errors = _console(stderr=True)
+    if errors.is_terminal and not arguments.verbose:
+        return BarProgress(errors)
+    return PlainProgress(lambda text: print(text, file=sys.stderr, flush=True), every_case=arguments.verbose)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    """Colour only on a terminal and without NO_COLOR; never wider than 80 columns where it is not."""
+    from rich.console import Console
+
+    from voxplan.profiling.report.terminal import MAX_WIDTH
+
+    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    if not console.is_terminal or console.width > MAX_WIDTH:
+        console.width = MAX_WIDTH
+    return console
+
+
+def _tell(fingerprint: Fingerprint, arguments: argparse.Namespace) -> int:
+    """Summary on stdout, failures on stderr; the exit status."""
+    from voxplan.profiling.outliers import find_outliers
+    from voxplan.profiling.report.terminal import print_failures, print_summary
+
+    if arguments.json:
+        _print_json(fingerprint, arguments)
+    elif not arguments.quiet:
+        console = _console()
+        print_summary(fingerprint, console)
+        console.print(f"written: {arguments.output}", markup=False, soft_wrap=True)
+    print_failures(fingerprint.failures, fingerprint.summary.cases, _console(stderr=True))
+    if not arguments.strict:
+        return EXIT_OK
+    outliers = find_outliers(fingerprint.cases)
+    if outliers:
+        print(f"profile-dataset: --strict: {len(outliers)} cases stand out", file=sys.stderr)
+        print("\n".join(f"  {outlier}" for outlier in outliers), file=sys.stderr)
+    return EXIT_FAILED if fingerprint.failures or outliers else EXIT_OK
+
+
+def _print_json(fingerprint: Fingerprint, arguments: argparse.Namespace) -> None:
+    from voxplan.profiling.json_text import json_text
+
+    content = fingerprint.model_dump(mode="json", include={"dataset", "summary", "failures"})
+    print(json_text({"output": str(arguments.output), **content}), end="")
+
+
+def _nothing_profiled(error: Exception, failures: Sequence[Failure], arguments: argparse.Namespace) -> int:
+    from voxplan.profiling.json_text import json_text
+    from voxplan.profiling.report.terminal import print_failures
+
+    if arguments.json:
+        reasons = [failure.model_dump(mode="json") for failure in failures]
+        print(json_text({"output": None, "failures": reasons}), end="")
+    print_failures(failures, 0, _console(stderr=True))
+    print(f"profile-dataset: {error}; {arguments.output} is not written", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _stated(arguments: argparse.Namespace) -> dict[str, str]:
+    """Options that were given, for the provenance."""
+    defaults = vars(build_parser().parse_args([]))
+    return {
+        name: " ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in vars(arguments).items()
+        if value != defaults[name]
+    }
+
+
+def _interrupted(arguments: argparse.Namespace) -> int:
+    from voxplan.profiling.journal import journal_folder
+
+    print(
+        f"\nprofile-dataset: interrupted; finished cases are kept in {journal_folder(arguments.output)}: "
+        "run the same command again to go on",
+        file=sys.stderr,
+    )
+    return EXIT_INTERRUPTED
+
+
+def _report(error: Exception, *, debug: bool) -> int:
+    """One line on stderr."""
+    from voxplan.profiling.formats.base import FormatError
+
+    if debug:
+        traceback.print_exc()
+    known = isinstance(error, FormatError | OSError | ValueError | RuntimeError)
+    text = str(error) if known else f"{type(error).__name__}: {error} (a defect; --debug shows where)"
+    print(f"profile-dataset: error: {' '.join(text.split())}", file=sys.stderr)
+    return EXIT_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
