@@ -49,7 +49,7 @@ class AxisGrid:
 
     def positions(self, start: int, stop: int) -> NDArray[np.float64]:
         """Source positions of the centres of target voxels ``start`` to ``stop``."""
-        return (np.arange(start, stop) + 0.5) * self.scale - 0.5
+        return (np.arange(start, stop, dtype=np.float64) + 0.5) * self.scale - 0.5
 
     def target_range(self, start: int, stop: int) -> tuple[int, int]:
         """Target voxels whose centre lies in the source voxels ``start`` to ``stop``."""
@@ -198,7 +198,7 @@ def _spline(positions: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     taps = np.zeros((len(positions), padded))
     for shift, values in zip((-1, 0, 1, 2), _bspline_taps(fraction), strict=True):
         taps[rows, low + shift] = values
-    weights = np.linalg.solve(sampling.T, taps.T).T
+    weights: NDArray[np.float64] = np.linalg.solve(sampling.T, taps.T).T.astype(np.float64)
     folded = weights[:, pad : pad + size].copy()
     folded[:, 0] += weights[:, :pad].sum(1)
     folded[:, -1] += weights[:, pad + size :].sum(1)

@@ -19,6 +19,8 @@ Classes = Mapping[str, tuple[int, ...]]
 
 UNKNOWN = -2
 """Marks label values that no class has, in lookup tables."""
+DENSE_TABLE = 2**16
+"""Span of label values from which on a lookup table is searched instead of indexed."""
 LISTED_VALUES = 8
 """Unknown values that an error message lists."""
 
@@ -55,11 +57,7 @@ def semantic_target(
     if ignore is not None:
         table[ignore] = IGNORE_INDEX
     labels = integral(labels, case)
-    lookup = np.full(max(table) + 2, UNKNOWN, np.int16)
-    lookup[list(table)] = list(table.values())
-    # The last entry stands for every value beyond the table.
-    positions = np.where((labels >= 0) & (labels < len(lookup)), labels, len(lookup) - 1)
-    target = lookup[positions.astype(np.intp)]
+    target = _look_up(labels, table)
     _refuse_unknown(labels, target == UNKNOWN, table, case)
     return target[np.newaxis]
 
@@ -171,11 +169,26 @@ def integral(labels: NDArray[Any], case: str) -> NDArray[Any]:
     """Labels as integers: float maps (NIfTI often has them) are converted, fractions refused."""
     if labels.dtype.kind in "iub":
         return labels
-    rounded = np.rint(labels)
+    rounded: NDArray[Any] = np.rint(labels)
     if not np.array_equal(rounded, labels):
         msg = f"case {case}: the label map holds {labels.dtype} values that are not whole numbers"
         raise LabelError(msg)
     return rounded.astype(np.int64)
+
+
+def _look_up(labels: NDArray[Any], table: Mapping[int, int]) -> NDArray[np.int16]:
+    """The table's entry for every voxel, :data:`UNKNOWN` where it has none."""
+    values = np.array(sorted(table))
+    indices = np.array([table[value] for value in values.tolist()] + [UNKNOWN], np.int16)
+    low, high = int(values[0]), int(values[-1])
+    inside = (labels >= low) & (labels <= high)
+    if high - low >= DENSE_TABLE:
+        positions = np.searchsorted(values, np.where(inside, labels, 0).astype(np.int64))
+        positions = np.minimum(positions, len(values) - 1)
+        return indices[np.where(inside & (values[positions] == labels), positions, len(values))]
+    dense = np.full(high - low + 2, UNKNOWN, np.int16)
+    dense[values - low] = indices[:-1]
+    return dense[np.where(inside, labels.astype(np.int64) - low, len(dense) - 1)]
 
 
 def _usable(

@@ -1,0 +1,187 @@
+"""A case on the grid of the plan's target spacing: any box of it as network input and label map.
+
+Boxes are ZYX on the target grid. Only the stored voxels under a box are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxplan.profiling.formats.base import CaseSource, FormatError, Region
+
+from .case_reader import CaseHeader, CaseReader
+from .normalization import CaseMoments, needs_case_numbers, normalize_channels
+from .resampling import AxisGrid, Order, resample, resample_labels, target_shape, thick_axis
+from .sampling import Box, LocationReservoir, scan_regions
+from .schema import CaseNumbers, DatasetPlan
+
+SCAN_BYTES = 64 * 2**20
+"""Stored bytes read at a time in passes over a whole case."""
+
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patch:
+    """A box of a case."""
+
+    image: NDArray[np.float32]
+    """``(C, z, y, x)``, normalized; 0 beyond the volume."""
+    labels: NDArray[Any] | None
+    """``(z, y, x)`` label values; 0 beyond the volume."""
+    valid: NDArray[np.bool_] | None
+    """False beyond the volume; None where the box lies inside."""
+
+
+class CaseGrid:
+    """One case, its grids and the boxes in which patches are allowed."""
+
+    def __init__(
+        self,
+        source: CaseSource,
+        header: CaseHeader,
+        dataset: DatasetPlan,
+        *,
+        target: tuple[float | None, float, float] | None,
+        boxes: Sequence[Box],
+    ) -> None:
+        """``target``: target spacing ZYX in the data set's unit, Z None in 2D plans; None: stored voxels.
+
+        Raises:
+            FormatError: the case knows no spacing but the plan needs one, or its channels are not the plan's.
+        """
+        self.source = source
+        self.shape = header.shape
+        self.dataset = dataset
+        self.numbers: CaseNumbers | None = dataset.case_numbers.get(source.id)
+        if header.channels != dataset.in_channels:
+            msg = (
+                f"case {source.id}: has {header.channels} channels, the plan expects {dataset.in_channels} "
+                f"({', '.join(dataset.channel_names)})"
+            )
+            raise FormatError(msg)
+        spacing = header.spacing_in(dataset.spacing_unit)
+        if target is not None and spacing is None:
+            msg = (
+                f"case {source.id}: {source.images[0].name} states no spacing, but the plan resamples to "
+                f"{target} {dataset.spacing_unit}: give --spacing Z Y X and --unit"
+            )
+            raise FormatError(msg)
+        wanted = None
+        if target is not None and spacing is not None:
+            wanted = (spacing[0] if target[0] is None else target[0], target[1], target[2])
+        shape = target_shape(header.shape, spacing, wanted)
+        self.grids = tuple(AxisGrid(old, new) for old, new in zip(header.shape, shape, strict=True))
+        thick = thick_axis(spacing, wanted)
+        self.image_orders: tuple[Order, ...] = tuple(0 if axis == thick else 3 for axis in range(3))
+        by_value = dataset.task == "semantic"
+        self.label_orders: tuple[Order, ...] = tuple(
+            1 if by_value and axis != thick else 0 for axis in range(3)
+        )
+        self.boxes = tuple(box for box in boxes if all(low < high for low, high in self.window(box)))
+
+    def window(self, box: Box) -> tuple[Range, ...]:
+        """The part of the target grid whose centres lie in a box of stored voxels."""
+        return tuple(
+            grid.target_range(start, stop)
+            for grid, start, stop in zip(self.grids, box.start, box.stop, strict=True)
+        )
+
+    def on_target(self, voxel: Sequence[int], window: Sequence[Range]) -> tuple[int, ...]:
+        """The target voxel of the window that lies nearest to a stored one."""
+        return tuple(
+            min(max(grid.target_index(int(index)), start), stop - 1)
+            for grid, index, (start, stop) in zip(self.grids, voxel, window, strict=True)
+        )
+
+    def read(
+        self, reader: CaseReader, box: Box, origin: Sequence[int], size: Sequence[int], *, labels: bool = True
+    ) -> Patch:
+        """Read ``size`` voxels of the target grid from ``origin`` on; nothing outside ``box`` is looked at.
+
+        Args:
+            reader: how files are read.
+            box: one of :attr:`boxes`: beyond it the patch is padded, as beyond the volume.
+            origin: ZYX on the target grid; may be negative.
+            size: ZYX.
+            labels: read the label map too.
+        """
+        inner = tuple(
+            (max(start, first), min(stop, first + length))
+            for (start, stop), first, length in zip(self.window(box), origin, size, strict=True)
+        )
+        image_region = self._region(box, inner, self.image_orders)
+        numbers = self.case_numbers(reader)
+        image = reader.image(self.source, image_region)
+        image = normalize_channels(image, self.dataset.normalization, numbers)
+        first = [part.start for part in image_region]
+        image = resample(image, self.grids, first, inner, self.image_orders)
+        values = None
+        if labels:
+            region = self._region(box, inner, self.label_orders)
+            values = reader.label(self.source, region)
+            first = [part.start for part in region]
+            values = resample_labels(values, self.grids, first, inner, self.label_orders)
+        pads = [
+            (low - begin, begin + length - high)
+            for (low, high), begin, length in zip(inner, origin, size, strict=True)
+        ]
+        if not any(before or after for before, after in pads):
+            return Patch(image=np.ascontiguousarray(image), labels=values, valid=None)
+        valid = np.pad(np.ones([high - low for low, high in inner], bool), pads)
+        return Patch(
+            image=np.pad(image, [(0, 0), *pads]),
+            labels=None if values is None else np.pad(values, pads),
+            valid=valid,
+        )
+
+    def _region(self, box: Box, inner: Sequence[Range], orders: Sequence[Order]) -> Region:
+        """Stored voxels, inside the box, that the target voxels need."""
+        parts = []
+        for grid, (start, stop), order, low, high in zip(
+            self.grids, inner, orders, box.start, box.stop, strict=True
+        ):
+            first, last = grid.source_range(start, stop, order)
+            # The nearest thick plane may lie just outside a block: the outermost one then repeats.
+            first = min(max(first, low), high - 1)
+            parts.append(slice(first, max(min(last, high), first + 1)))
+        return parts[0], parts[1], parts[2]
+
+    def case_numbers(self, reader: CaseReader) -> CaseNumbers | None:
+        """Mean and std of the case where a scheme needs them: from the plan, else one pass over the image."""
+        channels = self.dataset.normalization
+        if self.numbers is None and needs_case_numbers(channels):
+            moments = CaseMoments(len(channels))
+            whole = Box((0, 0, 0), self.shape)
+            block, width = reader.storage(self.source.images)
+            for region in scan_regions(whole, block, width, SCAN_BYTES):
+                moments.add(reader.image(self.source, region), tuple(part.start for part in region))
+            self.numbers = moments.numbers(channels)
+        return self.numbers
+
+    def find_foreground(
+        self, reader: CaseReader, groups: Sequence[tuple[int, ...]] | None, seed: int
+    ) -> tuple[NDArray[np.int32], ...]:
+        """Per class with voxels in the boxes, a sample of them ``(n, 3)``, by one pass over the label map."""
+        if self.source.label is None:
+            return ()
+        block, width = reader.storage([self.source.label])
+        reservoir = LocationReservoir(groups, self.shape, seed)
+        for box in self.boxes:
+            for region in scan_regions(box, block, width, SCAN_BYTES):
+                labels = reader.label(self.source, region)
+                reservoir.add(labels, (region[0].start, region[1].start, region[2].start))
+        return reservoir.locations()
+
+    def box_of(self, voxel: Sequence[int]) -> int:
+        """Which of the boxes holds a stored voxel."""
+        for number, box in enumerate(self.boxes):
+            if all(low <= index < high for low, index, high in zip(box.start, voxel, box.stop, strict=True)):
+                return number
+        msg = f"case {self.source.id}: voxel {tuple(voxel)} lies in none of its boxes"
+        raise ValueError(msg)

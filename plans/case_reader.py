@@ -1,0 +1,180 @@
+"""Cases at training time: volumes opened when first needed, in every process anew, and read by region."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxplan.profiling.formats.base import (
+    UNITS_IN_MM,
+    CaseSource,
+    FormatError,
+    ReadOptions,
+    Region,
+    Spacing,
+    Volume,
+    VolumeSource,
+)
+
+from .targets import integral
+from .volume_cache import ArrayVolume, default_cache_folder, hold_in_ram, hold_on_disk
+
+Triple = tuple[int, int, int]
+
+MAX_OPEN = 64
+"""Volumes that one process keeps open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseHeader:
+    """What is known of a case without reading voxels."""
+
+    id: str
+    shape: Triple
+    channels: int
+    spacing: Spacing
+
+    def spacing_in(self, unit: str) -> tuple[float, float, float] | None:
+        """ZYX spacing in another unit; as it is where either unit is unknown; None where it is missing."""
+        values = self.spacing.values
+        if values is None or unit not in UNITS_IN_MM or self.spacing.unit not in UNITS_IN_MM:
+            return values
+        factor = UNITS_IN_MM[self.spacing.unit] / UNITS_IN_MM[unit]
+        z, y, x = values
+        return (z, y, x) if factor == 1 else (z * factor, y * factor, x * factor)
+
+
+class CaseReader:
+    """Reads regions of cases; picklable, and safe after a fork: open files never cross processes.
+
+    Args:
+        options: what the user says about the files (spacing, axes).
+        cache: ``none``: every region from its file. ``ram``: whole volumes in memory, in their stored type,
+            once a process (workers that are forked share what :meth:`warm` loaded before). ``disk``:
+            compressed streams inflated once into ``folder``; everything else from its file.
+        folder: of the disk cache; :func:`~voxplan.plans.volume_cache.default_cache_folder` if None.
+    """
+
+    def __init__(
+        self,
+        options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+        *,
+        cache: Literal["none", "ram", "disk"] = "none",
+        folder: Path | None = None,
+    ) -> None:
+        self.options = options
+        self.cache = cache
+        self.folder = folder
+        self._open: OrderedDict[VolumeSource, Volume] = OrderedDict()
+        self._held: dict[VolumeSource, ArrayVolume] = {}
+        self._process = os.getpid()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": OrderedDict(), "_held": {}}
+
+    def volume(self, source: VolumeSource) -> Volume:
+        """The open volume, cached as told."""
+        if os.getpid() != self._process:
+            # Handles of the parent are forgotten, not closed: closing could write to what it still uses.
+            self._open = OrderedDict()
+            self._process = os.getpid()
+        if source in self._held:
+            return self._held[source]
+        if source in self._open:
+            self._open.move_to_end(source)
+            return self._open[source]
+        volume = self._opened(source)
+        if self.cache == "ram":
+            with volume:
+                self._held[source] = hold_in_ram(volume)
+            return self._held[source]
+        if self.cache == "disk" and volume.header.sequential:
+            with volume:
+                volume = hold_on_disk(volume, self.options, self.folder or default_cache_folder())
+        self._open[source] = volume
+        if len(self._open) > MAX_OPEN:
+            self._open.popitem(last=False)[1].close()
+        return volume
+
+    def _opened(self, source: VolumeSource) -> Volume:
+        from voxplan.profiling.formats import open_volume
+
+        return open_volume(source, self.options)
+
+    def close(self) -> None:
+        """Close all files of this process."""
+        if os.getpid() == self._process:
+            for volume in self._open.values():
+                volume.close()
+        self._open.clear()
+
+    def header(self, case: CaseSource) -> CaseHeader:
+        """Shape, channels and spacing of a case, from its headers.
+
+        Raises:
+            FormatError: files of one case have different shapes; names both.
+        """
+        if not case.images:
+            msg = f"case {case.id}: has no image"
+            raise FormatError(msg, kind="empty")
+        headers = []
+        for source in (*case.images, *((case.label,) if case.label else ())):
+            with self._opened(source) as volume:
+                headers.append((source, volume.header))
+        first, image = headers[0]
+        for source, header in headers[1:]:
+            if header.shape != image.shape:
+                msg = (
+                    f"case {case.id}: {first.name} has shape {image.shape}, {source.name} has {header.shape} "
+                    "(ZYX): they do not belong together"
+                )
+                raise FormatError(msg, kind="shape-mismatch")
+        channels = sum(header.channels for _, header in headers[: len(case.images)])
+        return CaseHeader(id=case.id, shape=image.shape, channels=channels, spacing=image.spacing)
+
+    def image(self, case: CaseSource, region: Region) -> NDArray[np.float32]:
+        """Intensities of a region, all channels: float32 ``(C, z, y, x)``."""
+        return np.concatenate([self._intensities(source, region) for source in case.images])
+
+    def _intensities(self, source: VolumeSource, region: Region) -> NDArray[np.float32]:
+        volume = self.volume(source)
+        stored, header = volume.read(region), volume.header
+        if header.slope == 1 and header.intercept == 0:
+            return stored.astype(np.float32)
+        return (stored * np.float64(header.slope) + header.intercept).astype(np.float32)
+
+    def label(self, case: CaseSource, region: Region) -> NDArray[Any]:
+        """Label values of a region, whole numbers: ``(z, y, x)``."""
+        if case.label is None:
+            msg = f"case {case.id}: has no label map, so nothing can be learned from it"
+            raise FormatError(msg, kind="empty")
+        volume = self.volume(case.label)
+        stored, header = volume.read(region, 0), volume.header
+        if header.slope != 1 or header.intercept != 0:
+            stored = stored * np.float64(header.slope) + header.intercept
+        return integral(stored, case.id)
+
+    def storage(self, sources: Sequence[VolumeSource]) -> tuple[Triple, int]:
+        """The largest block in which these volumes are cheap to read, and their bytes a voxel together."""
+        headers = [self.volume(source).header for source in sources]
+        block = tuple(
+            header_shape if any(header.sequential for header in headers) and axis > 0 else largest
+            for axis, (largest, header_shape) in enumerate(
+                zip(np.max([header.block for header in headers], axis=0), headers[0].shape, strict=True)
+            )
+        )
+        width = sum(header.channels * header.dtype.itemsize for header in headers)
+        return (int(block[0]), int(block[1]), int(block[2])), width
+
+    def warm(self, cases: Sequence[CaseSource]) -> None:
+        """Fill the cache before workers start."""
+        for case in cases:
+            for source in (*case.images, *((case.label,) if case.label else ())):
+                self.volume(source)

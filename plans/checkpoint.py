@@ -1,0 +1,126 @@
+"""Checkpoints with the plan inside: weights, optimizer, schedule, step; loaded without executing anything.
+
+A checkpoint is rebuilt with nothing but itself: :func:`load_network` reads the plan from it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from .build import Plan
+from .schema import DatasetPlan, ExperimentPlan
+
+if TYPE_CHECKING:
+    from .training import TrainingState
+
+FORMAT = "voxplan-checkpoint"
+VERSION = 1
+
+
+class CheckpointError(ValueError):
+    """A file that is no usable checkpoint; says which and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What a file holds."""
+
+    plan: Plan
+    step: int
+    content: dict[str, Any]
+    """State dictionaries by name: ``network``, ``optimizer``, ``scheduler``, ``scaler`` (may be None)."""
+
+
+def save_checkpoint(path: Path, plan: Plan, state: TrainingState) -> None:
+    """Write atomically: a temporary file in the same folder, flushed and renamed."""
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "plan": {
+            "name": plan.name,
+            "experiment": plan.experiment.model_dump_json(),
+            "dataset": plan.dataset.model_dump_json(),
+        },
+        "step": state.step,
+        "batch_size": state.batch_size,
+        "network": state.network.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "scheduler": state.scheduler.state_dict(),
+        "scaler": None if state.scaler is None else state.scaler.state_dict(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read a checkpoint; only tensors, numbers and text are ever unpickled.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: it is not a checkpoint of this program, or of a newer one.
+    """
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        msg = f"{path}: is no checkpoint that can be read safely ({str(error).splitlines()[0]})"
+        raise CheckpointError(msg) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        msg = f"{path}: is no voxplan checkpoint"
+        raise CheckpointError(msg)
+    if content["version"] > VERSION:
+        msg = f"{path}: version {content['version']} is newer than this program knows ({VERSION}): update it"
+        raise CheckpointError(msg)
+    plan = Plan(
+        content["plan"]["name"],
+        ExperimentPlan.model_validate_json(content["plan"]["experiment"]),
+        DatasetPlan.model_validate_json(content["plan"]["dataset"]),
+    )
+    return Checkpoint(plan=plan, step=content["step"], content=content)
+
+
+def restore(checkpoint: Checkpoint, state: TrainingState) -> None:
+    """Put a checkpoint's state into one that was prepared from the same plan.
+
+    Raises:
+        CheckpointError: the weights do not fit the network.
+    """
+    content = checkpoint.content
+    try:
+        state.network.load_state_dict(content["network"])
+        state.optimizer.load_state_dict(content["optimizer"])
+        state.scheduler.load_state_dict(content["scheduler"])
+    except (RuntimeError, ValueError) as error:
+        msg = (
+            f"the checkpoint of plan {checkpoint.plan.name!r} does not fit this plan's network: "
+            f"{str(error).splitlines()[0]}"
+        )
+        raise CheckpointError(msg) from error
+    if state.scaler is not None and content["scaler"] is not None:
+        state.scaler.load_state_dict(content["scaler"])
+    state.step = checkpoint.step
+    state.batch_size = content["batch_size"]
+
+
+def load_network(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, Plan]:
+    """The trained network in evaluation mode, rebuilt from the plan inside the checkpoint, and that plan."""
+    checkpoint = load_checkpoint(path, device)
+    network = checkpoint.plan.build_network(device=device)
+    network.load_state_dict(checkpoint.content["network"])
+    return network.eval(), checkpoint.plan

@@ -1,0 +1,306 @@
+"""The patch loader of a plan: random patches, read lazily, normalized, resampled and padded as planned.
+
+What sample ``i`` is depends on the seed and on ``i`` alone: not on workers, ranks, batch order or earlier
+samples. So a run can be repeated, resumed, or spread over processes (:class:`PatchSampler` deals the numbers
+out).
+
+Augmentation is light: each patch axis is mirrored with probability 1/2, all of them (in 2D: both), as in
+nnU-Net. Label maps are mirrored before targets are made of them, so that affinities keep their direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from voxplan.profiling.formats.base import CaseSource, FormatError, ReadOptions
+
+from .case_grid import CaseGrid, Patch
+from .case_reader import CaseReader
+from .sampling import Triple, allowed_boxes, choose_origin, is_forced
+from .schema import Split
+from .targets import class_order, make_target, region_order
+
+if TYPE_CHECKING:
+    from .build import Plan
+
+Sample = dict[str, Tensor]
+Foreground = tuple[NDArray[np.int32], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchSpot:
+    """Where one sample lies."""
+
+    case: int
+    box: int
+    origin: Triple
+    """First voxel on the target grid; outside the box where the patch is larger."""
+    forced: bool
+    """Centred on a foreground voxel."""
+    mirrored: tuple[bool, bool, bool]
+    """Axes that are mirrored, ZYX."""
+
+
+class PatchDataset(Dataset[Sample]):
+    """Patches of some cases: ``{"image": float32 (C, *patch), "target": (channels, *patch)}``.
+
+    The target is int16 class indices ``(1, *patch)``, or uint8 zeros and ones a channel (overlapping regions,
+    affinity, boundary). ``len()`` is an epoch of the plan's schedule on one GPU; any index from 0 on is a
+    sample.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        cases: Sequence[CaseSource],
+        *,
+        training: bool = True,
+        seed: int = 0,
+        fold: int = 0,
+        read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+        cache_folder: Path | None = None,
+    ) -> None:
+        """Reads headers, no voxels.
+
+        Args:
+            plan: what to make of the cases.
+            cases: all of them: the plan's split picks those (or those blocks) for training or validation.
+            training: mirror, and take the split's training part; else its validation part.
+            seed: of everything random.
+            fold: which of the plan's splits.
+            read: spacing and axes of files that do not state them.
+            cache_folder: of the disk cache.
+
+        Raises:
+            FormatError: a case cannot be read as the plan needs it, or no case is left.
+            ValueError: there is no such fold.
+        """
+        self.dataset = plan.dataset
+        self.regions = plan.loss.name == "dice_bce"
+        self.training = training
+        self.seed = seed
+        self.batch_size = plan.batch_size
+        self.oversample = plan.loader.oversample_foreground
+        self.dimensions = plan.dimensions
+        flat = plan.dimensions == 2
+        self.patch: Triple = (1, *plan.patch_size) if flat else tuple(plan.patch_size)  # type: ignore[assignment]
+        self.reader = CaseReader(read, cache=plan.loader.cache, folder=cache_folder)
+        self.length = plan.schedule.steps_per_epoch * plan.accumulation * plan.batch_size
+        split = _split(plan.dataset.splits, fold)
+        target: tuple[float | None, float, float] | None = None
+        if plan.spacing is not None:
+            target = (None if flat else plan.spacing[0], plan.spacing[-2], plan.spacing[-1])
+        self.cases: list[CaseGrid] = []
+        self.warnings = _unknown_cases([case.id for case in cases], split)
+        for case in cases:
+            header = self.reader.header(case)
+            boxes = allowed_boxes(case.id, header.shape, split, training=training)
+            grid = CaseGrid(case, header, plan.dataset, target=target, boxes=boxes)
+            if grid.boxes:
+                self.cases.append(grid)
+        if not self.cases:
+            part = "training" if training else "validation"
+            msg = f"fold {fold} of the plan has no {part} data among the {len(cases)} cases that were given"
+            raise FormatError(msg, kind="empty")
+        self._foreground: dict[int, Foreground] = {}
+
+    def __len__(self) -> int:
+        return self.length
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """What the network's output channels stand for."""
+        if self.dataset.task == "affinity":
+            return tuple(f"affinity {','.join(map(str, offset))}" for offset in self.dataset.offsets)
+        if self.dataset.task == "boundary":
+            return ("boundary",)
+        return region_order(self.dataset.classes) if self.regions else class_order(self.dataset.classes)
+
+    def prepare(self) -> None:
+        """Do everything that needs a pass over whole volumes now, once, instead of in every worker.
+
+        Foreground voxels, mean and std of cases that the plan does not know, and the cache.
+        """
+        self.reader.warm([grid.source for grid in self.cases])
+        for index, grid in enumerate(self.cases):
+            grid.case_numbers(self.reader)
+            if self.oversample > 0:
+                self.foreground(index)
+
+    def foreground(self, case: int) -> Foreground:
+        """Per class of a case, a sample of its foreground voxels; found at first use."""
+        if case not in self._foreground:
+            groups = None
+            if self.dataset.task == "semantic":
+                groups = [values for values in self.dataset.classes.values() if 0 not in values]
+            self._foreground[case] = self.cases[case].find_foreground(self.reader, groups, self.seed)
+        return self._foreground[case]
+
+    def locate(self, index: int) -> PatchSpot:
+        """Where sample ``index`` lies, without reading it."""
+        rng = np.random.default_rng((self.seed, index))
+        case = int(rng.integers(len(self.cases)))
+        grid = self.cases[case]
+        mirrored = tuple(bool(value) for value in rng.integers(2, size=3))
+        mirrored = mirrored if self.training else (False, False, False)
+        sizes = np.array([box.voxels for box in grid.boxes], np.float64)
+        box = int(rng.choice(len(sizes), p=sizes / sizes.sum()))
+        centre = None
+        if is_forced(index, self.batch_size, self.oversample):
+            classes = self.foreground(case)
+            if classes:
+                voxels = classes[int(rng.integers(len(classes)))]
+                centre = voxels[int(rng.integers(len(voxels)))]
+                box = grid.box_of(centre)
+        window = grid.window(grid.boxes[box])
+        target = None if centre is None else grid.on_target(centre, window)
+        origin = choose_origin(rng, window, self.patch, target)
+        return PatchSpot(
+            case=case,
+            box=box,
+            origin=origin,
+            forced=centre is not None,
+            mirrored=(mirrored[0] and self.dimensions == 3, mirrored[1], mirrored[2]),
+        )
+
+    def __getitem__(self, index: int) -> Sample:
+        spot = self.locate(index)
+        grid = self.cases[spot.case]
+        patch = grid.read(self.reader, grid.boxes[spot.box], spot.origin, self.patch)
+        axes = tuple(axis - 3 for axis in range(3) if spot.mirrored[axis])
+        image = np.flip(patch.image, axes)
+        target = self.make_target(patch, spot.case, axes)
+        if self.dimensions == 2:
+            image, target = image[:, 0], target[:, 0]
+        return {
+            "image": torch.from_numpy(np.ascontiguousarray(image)),
+            "target": torch.from_numpy(np.ascontiguousarray(target)),
+        }
+
+    def make_target(self, patch: Patch, case: int, mirrored: tuple[int, ...] = ()) -> NDArray[Any]:
+        """The target of a patch, ``(channels, z, y, x)``, with axes of the label map mirrored before."""
+        assert patch.labels is not None
+        valid = None if patch.valid is None else np.flip(patch.valid, mirrored)
+        return make_target(
+            np.flip(patch.labels, mirrored),
+            self.dataset,
+            regions=self.regions,
+            case=self.cases[case].source.id,
+            valid=valid,
+        )
+
+
+def _split(splits: Sequence[Split], fold: int) -> Split | None:
+    if not splits and fold == 0:
+        return None
+    if not 0 <= fold < len(splits):
+        msg = f"fold must be between 0 and {len(splits) - 1}, got {fold}: the plan has {len(splits)} folds"
+        raise ValueError(msg)
+    return splits[fold]
+
+
+def _unknown_cases(ids: Sequence[str], split: Split | None) -> tuple[str, ...]:
+    """A warning where the split does not know some of the cases."""
+    if split is None:
+        return ()
+    known = {*split.train, *split.validation}
+    known |= {block.case for block in (*split.train_blocks, *split.validation_blocks)}
+    unknown = [case for case in ids if case not in known]
+    if not unknown:
+        return ()
+    return (
+        f"{len(unknown)} cases are not in the plan's splits (first: {unknown[0]}): they are trained on, and "
+        "never validated",
+    )
+
+
+class PatchSampler(Sampler[int]):
+    """Sample numbers for one rank, batch after batch, never repeating: a resumed run starts at its batch."""
+
+    def __init__(
+        self, batch_size: int, batches: int, *, start: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        if not 0 <= rank < world_size:
+            msg = f"rank must be between 0 and world_size - 1 = {world_size - 1}, got {rank}"
+            raise ValueError(msg)
+        self.batch_size = batch_size
+        self.batches = batches
+        self.start = start
+        self.rank = rank
+        self.world_size = world_size
+
+    def __iter__(self) -> Iterator[int]:
+        for batch in range(self.start, self.start + self.batches):
+            first = (batch * self.world_size + self.rank) * self.batch_size
+            yield from range(first, first + self.batch_size)
+
+    def __len__(self) -> int:
+        return self.batches * self.batch_size
+
+
+def make_dataset(
+    plan: Plan,
+    cases: Sequence[CaseSource],
+    *,
+    training: bool = True,
+    seed: int = 0,
+    fold: int = 0,
+    read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+    cache_folder: Path | None = None,
+) -> PatchDataset:
+    """Patches of these cases as the plan says; see :class:`PatchDataset`."""
+    return PatchDataset(
+        plan, cases, training=training, seed=seed, fold=fold, read=read, cache_folder=cache_folder
+    )
+
+
+def make_loader(
+    plan: Plan,
+    dataset: PatchDataset,
+    *,
+    steps: int,
+    start: int = 0,
+    workers: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    context: str | None = None,
+) -> DataLoader[Sample]:
+    """Batches for ``steps`` optimizer steps from step ``start`` on; passes over whole volumes are made first.
+
+    Args:
+        plan: its batch size, accumulation and workers.
+        dataset: of the same plan.
+        steps: optimizer steps (``accumulation`` batches each).
+        start: steps that were done before.
+        workers: instead of the plan's.
+        rank: of this process under DDP.
+        world_size: processes under DDP.
+        context: start method of the workers (``spawn``, ``fork``); None: Python's default.
+    """
+    dataset.prepare()
+    sampler = PatchSampler(
+        plan.batch_size,
+        steps * plan.accumulation,
+        start=start * plan.accumulation,
+        rank=rank,
+        world_size=world_size,
+    )
+    number = plan.loader.workers if workers is None else workers
+    dataset.reader.close()
+    return DataLoader(
+        dataset,
+        batch_size=plan.batch_size,
+        sampler=sampler,
+        num_workers=number,
+        pin_memory=plan.loader.pin_memory and torch.cuda.is_available(),
+        multiprocessing_context=context if number else None,
+    )
