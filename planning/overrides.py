@@ -146,7 +146,7 @@ def collect_overrides(values: Mapping[str, Any] | None, architectures: Collectio
         OverrideError: an unknown key or scope (with the known ones), or a value that cannot be.
     """
     dataset: dict[str, Any] = {}
-    scopes: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    scopes: dict[str, dict[str, Any]] = {}
     for key, value in (values or {}).items():
         if isinstance(value, Mapping):
             _check_scope(key, architectures)

@@ -77,11 +77,10 @@ def choose_batch(
     share = per_gpu_cap(dataset_voxels, patch_size, gpus)
     compute = compute_cap(patch_size, step_voxels)
     limit = min(share, LARGEST_BATCH, *(() if compute is None else (compute,)))
+    if not fits(start + 1):
+        return BatchChoice(batch_size=start, stopped_by="memory")
+    by: Stop = "compute" if compute is not None and compute <= share else "dataset share"
     if limit <= start:
-        by: Stop = "compute" if compute is not None and compute <= share else "dataset share"
         return BatchChoice(batch_size=start, stopped_by=by)
     batch = largest_batch(fits, start, limit)
-    if batch < limit:
-        return BatchChoice(batch_size=batch, stopped_by="memory")
-    by = "compute" if compute is not None and limit == compute else "dataset share"
-    return BatchChoice(batch_size=batch, stopped_by=by)
+    return BatchChoice(batch_size=batch, stopped_by="memory" if batch < limit else by)

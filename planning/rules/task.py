@@ -136,7 +136,7 @@ def _semantic(
     elif kind == "none" or not classes:
         classes = classes or dict(UNLABELLED_CLASSES)
     regions = any(len(values) > 1 for values in classes.values())
-    background = [name for name, values in classes.items() if values == (0,)]
+    background = [name for name, values in classes.items() if 0 in values]
     channels = len(classes) - (len(background) if regions else 0)
     if not regions and not background:
         channels += 1

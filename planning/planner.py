@@ -1,0 +1,157 @@
+"""The one planner: a fingerprint and a machine in, a plans document out; it never branches on a name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from voxplan.plans.architectures import ARCHITECTURES, get_architecture
+from voxplan.plans.schema import Decision, ExperimentPlan, Hardware, PlansDocument, Provenance, Task
+from voxplan.profiling.fingerprint import Fingerprint
+from voxplan.profiling.formats.base import Unit
+
+from .dataset_plan import DataFacts, plan_dataset
+from .experiment import Assignment, plan_experiment
+from .fitting import DoesNotFitError
+from .hardware import DEFAULT_MEMORY_FRACTION, Budget, budget
+from .overrides import Overrides, collect_overrides
+from .rules.configurations import configurations, recommend
+
+DEFAULT_ARCHITECTURES = ("unet", "mednext_s")
+PROGRAM = "plan-experiment"
+
+
+def make_plans(
+    fingerprint: Fingerprint,
+    hardware: Hardware,
+    *,
+    architectures: Sequence[str] = DEFAULT_ARCHITECTURES,
+    task: Task | None = None,
+    memory_fraction: float = DEFAULT_MEMORY_FRACTION,
+    overrides: Mapping[str, Any] | None = None,
+    spacing: tuple[float, float, float] | None = None,
+    unit: Unit | None = None,
+    options: Mapping[str, str] | None = None,
+) -> PlansDocument:
+    """Plans for all architectures at all resolutions that suit the data.
+
+    Args:
+        fingerprint: what the data is.
+        hardware: detected or stated.
+        architectures: registered names.
+        task: None takes it from the kind of labels.
+        memory_fraction: share of the free memory that a plan may use.
+        overrides: see :mod:`voxplan.planning.overrides`.
+        spacing: ZYX, in place of what the files say.
+        unit: of ``spacing``.
+        options: what the user asked for, for the provenance.
+
+    Returns:
+        The document; an architecture without a plan stands in ``failures`` with what it would need.
+
+    Raises:
+        ValueError: nothing to plan for, an unknown name, or an override that cannot be.
+    """
+    chosen = tuple(dict.fromkeys(architectures))
+    for name in chosen:
+        get_architecture(name)
+    settings = collect_overrides(overrides, ARCHITECTURES)
+    facts = plan_dataset(fingerprint, task=task, spacing=spacing, unit=unit, overrides=settings.dataset)
+    limit = budget(hardware, memory_fraction)
+    plans: dict[str, ExperimentPlan] = {}
+    failures: dict[str, str] = {}
+    for name in chosen:
+        made, failed = plan_architecture(name, facts, hardware, limit, settings, without=chosen)
+        plans |= made
+        failures |= failed
+    fitting = [name for name, plan in plans.items() if plan.memory.fits]
+    return PlansDocument(
+        provenance=_provenance(fingerprint, options or {}),
+        dataset=facts.plan,
+        hardware=hardware,
+        plans=plans,
+        failures=failures,
+        recommended=recommend(tuple(plans), fitting),
+    )
+
+
+def plan_architecture(
+    name: str,
+    facts: DataFacts,
+    hardware: Hardware,
+    limit: Budget,
+    settings: Overrides,
+    *,
+    without: Sequence[str] = (),
+) -> tuple[dict[str, ExperimentPlan], dict[str, str]]:
+    """Plans of one architecture by name, and what failed by name.
+
+    Where it does not fit, the next smaller variant is planned in its place, unless it stands in ``without``
+    (because it is planned anyway).
+    """
+    plans: dict[str, ExperimentPlan] = {}
+    failures: dict[str, str] = {}
+    architecture = get_architecture(name)
+    wanted = configurations(facts.plan.median_shape[0], architecture.dimensions, facts.plan.offsets)
+    if not wanted:
+        dimensions = ", ".join(f"{count}D" for count in architecture.dimensions)
+        failures[name] = f"has only {dimensions} networks, which do not suit this data and task"
+    for configuration in wanted:
+        variant: str | None = name
+        reasons: list[str] = []
+        while variant is not None:
+            assignment = Assignment(
+                architecture=get_architecture(variant),
+                configuration=configuration,
+                facts=facts,
+                hardware=hardware,
+                budget=limit,
+                overrides=settings.for_plan(variant, configuration),
+            )
+            try:
+                plan = plan_experiment(assignment)
+            except DoesNotFitError as error:
+                reasons.append(f"{variant} {error}")
+                variant = assignment.architecture.smaller
+                if variant in without:
+                    reasons.append(f"the next smaller one, {variant}, is planned anyway")
+                    variant = None
+                continue
+            except ValueError as error:
+                reasons.append(str(error))
+                variant = None
+                continue
+            plans[f"{variant}/{configuration}"] = _as_fallback(plan, reasons) if reasons else plan
+            break
+        if reasons:
+            failures[f"{name}/{configuration}"] = "; ".join(
+                (*reasons, *((f"{variant} is planned instead",) if variant else ()))
+            )
+    return plans, failures
+
+
+def _as_fallback(plan: ExperimentPlan, reasons: Sequence[str]) -> ExperimentPlan:
+    why = f"a smaller variant than was asked for: {'; '.join(reasons)}"
+    decisions = {**plan.decisions, "architecture": Decision(by="hardware", why=why)}
+    return plan.model_copy(update={"decisions": decisions, "warnings": (*plan.warnings, why)})
+
+
+def _provenance(fingerprint: Fingerprint, options: Mapping[str, str]) -> Provenance:
+    import torch
+
+    try:
+        program_version = version("voxplan")
+    except PackageNotFoundError:
+        program_version = "unknown"
+    content = fingerprint.model_dump_json(exclude={"provenance"}).encode()
+    return Provenance(
+        program=PROGRAM,
+        version=program_version,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        options=dict(options),
+        torch_version=str(torch.__version__),
+        fingerprint=hashlib.sha256(content).hexdigest(),
+    )
