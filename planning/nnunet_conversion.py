@@ -13,6 +13,7 @@ import numpy as np
 from voxplan.profiling.fingerprint import (
     AxisSummary,
     CaseFingerprint,
+    ChannelStatistics,
     ChannelSummary,
     DatasetInfo,
     Fingerprint,
@@ -23,12 +24,16 @@ from voxplan.profiling.fingerprint import (
     Summary,
     Triple,
 )
+from voxplan.profiling.formats.base import UNITS_IN_MM, Unit
 
+from .dataset_plan import training_cases
 from .nnunet_fingerprint import ChannelIntensities, NnunetDataset, NnunetFingerprint
 from .rules.task import UNLABELLED_CLASSES
 
 SAMPLED_VOXELS = 10**8
 """Foreground voxels that nnU-Net draws over all cases (``num_foreground_voxels_for_intensitystats``)."""
+READ_AS = "float32"
+"""What nnU-Net reads every image as; its file does not say what is stored."""
 SOURCE = "nnunet-fingerprint"
 """Layout and spacing source of a fingerprint that came from nnU-Net's file."""
 WARNING = (
@@ -43,11 +48,8 @@ def from_fingerprint(fingerprint: Fingerprint) -> tuple[NnunetFingerprint, Nnune
     Raises:
         ValueError: something that nnU-Net needs is missing (cases, spacing, foreground).
     """
-    cases = fingerprint.cases
-    if not cases:
-        msg = f"{fingerprint.dataset.name}: no case was profiled, so there is nothing to plan"
-        raise ValueError(msg)
-    spacings = [_known_spacing(case) for case in cases]
+    cases = training_cases(fingerprint)
+    spacings = [_known_spacing(case, fingerprint.summary.spacing_unit) for case in cases]
     intensities = {
         str(index): _nnunet_intensities(channel.case_weighted, fingerprint.dataset.channel_names[index])
         for index, channel in enumerate(fingerprint.summary.channels)
@@ -70,16 +72,17 @@ def from_fingerprint(fingerprint: Fingerprint) -> tuple[NnunetFingerprint, Nnune
 
 
 def nnunet_labels(labels: Labels) -> dict[str, int | list[int]]:
-    """``labels`` of a dataset.json: one value a class, a list for a region, ``ignore`` last.
+    """``labels`` of a dataset.json: ``background``, one value a class, a list for a region, ``ignore`` last.
 
     Object ids, and data without labels, count as background and one class: so nnU-Net would be planned for a
     binary segmentation.
     """
     if labels.kind != "semantic" or not labels.classes:
         return {name: values[0] for name, values in UNLABELLED_CLASSES.items()}
-    table: dict[str, int | list[int]] = {
-        name: values[0] if len(values) == 1 else list(values) for name, values in labels.classes.items()
-    }
+    table: dict[str, int | list[int]] = {"background": 0}
+    for name, values in labels.classes.items():
+        if values != (0,):
+            table[name] = values[0] if len(values) == 1 else list(values)
     if labels.ignore is not None:
         table["ignore"] = labels.ignore
     return table
@@ -93,11 +96,16 @@ def file_ending(path: str) -> str:
     return file.name[len(strip_suffix(file)) :]
 
 
-def _known_spacing(case: CaseFingerprint) -> Triple:
+def _known_spacing(case: CaseFingerprint, unit: Unit) -> Triple:
+    """In ``unit``; numbers that need no conversion stay as they are."""
     if case.spacing.values is None:
-        msg = f"case {case.id}: the spacing is missing, and nnU-Net plans by it: give --spacing Z Y X"
+        msg = f"case {case.id}: the spacing is missing, and nnU-Net plans by it: profile with --spacing Z Y X"
         raise ValueError(msg)
-    return case.spacing.values
+    if case.spacing.unit == unit or "unknown" in (case.spacing.unit, unit):
+        return case.spacing.values
+    scale = UNITS_IN_MM[case.spacing.unit] / UNITS_IN_MM[unit]
+    z, y, x = (value * scale for value in case.spacing.values)
+    return z, y, x
 
 
 def _nnunet_intensities(statistics: IntensityStatistics | None, channel: str) -> ChannelIntensities:
@@ -180,6 +188,7 @@ def _labels(dataset: NnunetDataset) -> Labels:
 
 def _case(numbers: NnunetFingerprint, index: int) -> CaseFingerprint:
     z, y, x = numbers.shapes_after_crop[index]
+    channels = len(numbers.foreground_intensity_properties_per_channel)
     return CaseFingerprint(
         id=f"case_{index:04d}",
         images=(),
@@ -187,9 +196,9 @@ def _case(numbers: NnunetFingerprint, index: int) -> CaseFingerprint:
         shape=(z, y, x),
         spacing=SpacingRecord(values=numbers.spacings[index], unit="unknown", source=SOURCE),
         orientation=None,
-        dtype="unknown",
+        dtype=READ_AS,
         label_dtype=None,
-        channels=(),
+        channels=(ChannelStatistics(foreground=None, crop=None, nonzero=None),) * channels,
         crop_box=((0, z), (0, y), (0, x)),
         shape_after_crop=(z, y, x),
         foreground_voxels=None,
