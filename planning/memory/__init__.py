@@ -6,13 +6,20 @@ torch is imported when something is traced, not before.
 from __future__ import annotations
 
 from .estimate import MemoryEstimate, TimelinePoint, estimate_training_memory
+from .inference import estimate_inference_memory
 from .model import MemoryModel
+from .search import DoesNotFitError, Fit, largest_batch, largest_patch
 from .validate import NetworkFailedError
 
 __all__ = [
+    "DoesNotFitError",
+    "Fit",
     "MemoryEstimate",
     "MemoryModel",
     "NetworkFailedError",
     "TimelinePoint",
+    "estimate_inference_memory",
     "estimate_training_memory",
+    "largest_batch",
+    "largest_patch",
 ]

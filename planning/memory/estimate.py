@@ -169,6 +169,13 @@ def estimate_trace(trace: Trace, request: Request) -> MemoryEstimate:
     )
 
 
+def estimate_request(request: Request) -> MemoryEstimate:
+    """The estimate of a request, from disk where it was made before."""
+    from .cache import cached
+
+    return cached(request, "training", lambda: estimate_trace(request.trace(), request))
+
+
 def estimate_training_memory(
     architecture: str | Architecture | ArchitectureChoice | ExperimentPlan | Callable[[], nn.Module],
     *,
@@ -241,4 +248,4 @@ def estimate_training_memory(
         expandable_segments=expandable_segments,
         arguments=architecture_options,
     )
-    return estimate_trace(request.trace(), request)
+    return estimate_request(request)

@@ -22,16 +22,15 @@ class Operation(NamedTuple):
 
 
 class Convolution(NamedTuple):
-    """What a convolution kernel works on, for its workspace; sizes in bytes."""
+    """What a convolution kernel works on, for its workspace."""
 
     direction: Direction
-    input: int
-    weight: int
-    output: int
+    input: tuple[int, ...]
+    """Shape, batch and channels first."""
+    weight: tuple[int, ...]
+    output: tuple[int, ...]
     itemsize: int
     """Bytes per element of the type it computes in."""
-    axes: int
-    """Spatial axes."""
     depthwise: bool
     """One input channel per group, not transposed."""
 
@@ -48,6 +47,8 @@ class Trace:
     events: list[tuple[int, int]] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     """Bytes of each block, as asked for (not rounded)."""
+    shapes: list[tuple[int, ...] | None] = field(default_factory=list)
+    """Of the tensor that fills the block, where one does."""
     kinds: list[Kind] = field(default_factory=list)
     convolutions: dict[int, Convolution] = field(default_factory=dict)
     """By workspace block, whose size is 0 until a workspace model fills it in."""

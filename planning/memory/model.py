@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from voxplan.plans.architectures import Architecture, get_architecture
 from voxplan.plans.schema import Ints, LossChoice, OptimizerChoice, Precision, Task
 
-from .estimate import MemoryEstimate, estimate_trace, peak_total
+from .estimate import MemoryEstimate, estimate_request, peak_total
 from .request import Request, make_request
 from .scaling import ScaledTrace, Size
 
@@ -111,8 +111,7 @@ class MemoryModel:
         Raises:
             ValueError: naming the argument that does not work.
         """
-        request = self._base.at(tuple(patch_size), batch_size)
-        return estimate_trace(request.trace(), request)
+        return estimate_request(self._base.at(tuple(patch_size), batch_size))
 
     def _fit(self) -> None:
         if self._scaled is not None or self._unlike:

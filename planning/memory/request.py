@@ -255,6 +255,7 @@ def make_request(
     )
     if found is not None:
         arguments = {**found.topology(patch_size, None), **(arguments or {})}
+        found.validate_arguments(arguments, dimensions=len(patch_size))
         deep_supervision = deep_supervision and found.deep_supervision
         if checkpointing and not found.checkpointing:
             msg = f"checkpointing: {found.name} cannot checkpoint its activations"

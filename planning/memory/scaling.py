@@ -1,23 +1,25 @@
 """From two traces of one network to its step at any patch and batch.
 
-In a fixed topology every block is constant, or proportional to the batch (statistics), or to batch x voxels
-(feature maps), so that its size follows from two traces; the events then replay through the allocator. What fits
-none of the three is taken as affine in batch x voxels.
+In a fixed topology every axis of every tensor is constant, proportional to the batch, or affine in one edge of
+the patch (a transposed convolution makes ``2 n - 1``), and follows from two traces. The events, with their sizes
+scaled, then replay through the allocator. Where no tensor fills a block, its bytes are taken as constant,
+proportional to the batch or to batch x voxels, or affine in batch x voxels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from math import ceil, prod
 
-from .events import Convolution, Trace
+from .events import Trace
 
-Law = Literal["constant", "batch", "voxels", "affine"]
+Scale = Callable[["Size"], int]
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Batch and voxels of one step."""
+    """Batch and patch of one step."""
 
     batch: int
     patch: tuple[int, ...]
@@ -25,20 +27,42 @@ class Size:
     @property
     def volume(self) -> int:
         """Batch x voxels."""
-        volume = self.batch
-        for edge in self.patch:
-            volume *= edge
-        return volume
+        return self.batch * prod(self.patch)
 
 
-def _law(first: int, second: int, one: Size, other: Size) -> Law:
+def _number(first: int, second: int, one: Size, other: Size) -> Scale:
+    """A number that is known at two sizes, at any size."""
     if first == second:
-        return "constant"
+        return lambda size: first
     if first * other.batch == second * one.batch:
-        return "batch"
+        return lambda size: ceil(first * size.batch / one.batch)
     if first * other.volume == second * one.volume:
-        return "voxels"
-    return "affine"
+        return lambda size: ceil(first * size.volume / one.volume)
+    slope = (second - first) / (other.volume - one.volume)
+    return lambda size: max(0, round(first + slope * (size.volume - one.volume)))
+
+
+def _edge(first: int, second: int, one: Size, other: Size, axis: int) -> Scale:
+    """Length of a spatial axis."""
+    if first == second:
+        return lambda size: first
+    start, stop = one.patch[axis], other.patch[axis]
+    return lambda size: max(1, round(first + (second - first) * (size.patch[axis] - start) / (stop - start)))
+
+
+def _shape(
+    first: tuple[int, ...], second: tuple[int, ...], one: Size, other: Size
+) -> Callable[[Size], tuple[int, ...]]:
+    if first == second:
+        return lambda size: first
+    leading = len(first) - len(one.patch)
+    lengths = [
+        _edge(a, b, one, other, position - leading)
+        if leading > 0 and position >= leading
+        else _number(a, b, one, other)
+        for position, (a, b) in enumerate(zip(first, second, strict=True))
+    ]
+    return lambda size: tuple(length(size) for length in lengths)
 
 
 class ScaledTrace:
@@ -46,7 +70,7 @@ class ScaledTrace:
 
     Args:
         first: trace at ``one``.
-        second: trace at ``other``, of the same network; batch and voxels both differ.
+        second: trace at ``other``, of the same network; the batch and every edge differ.
         one: batch and patch of the first.
         other: batch and patch of the second.
 
@@ -58,47 +82,29 @@ class ScaledTrace:
         if first.structure() != second.structure():
             msg = f"the step at {one} and the step at {other} run different operators"
             raise ValueError(msg)
-        self._first, self._second, self._one, self._other = first, second, one, other
-        self._laws = [_law(a, b, one, other) for a, b in zip(first.sizes, second.sizes, strict=True)]
+        self._first = first
+        self._bytes = [self._block(first, second, block, one, other) for block in range(len(first.sizes))]
         self._tensors = {
             block: (
-                _law(convolution.input, second.convolutions[block].input, one, other),
-                _law(convolution.output, second.convolutions[block].output, one, other),
+                _shape(convolution.input, second.convolutions[block].input, one, other),
+                _shape(convolution.output, second.convolutions[block].output, one, other),
             )
             for block, convolution in first.convolutions.items()
         }
 
+    @staticmethod
+    def _block(first: Trace, second: Trace, block: int, one: Size, other: Size) -> Scale:
+        size, shape, wide = first.sizes[block], first.shapes[block], second.shapes[block]
+        if shape is None or wide is None or len(shape) != len(wide) or not size:
+            return _number(size, second.sizes[block], one, other)
+        itemsize = size // prod(shape)
+        scaled = _shape(shape, wide, one, other)
+        return lambda size: itemsize * prod(scaled(size))
+
     def at(self, size: Size) -> Trace:
         """The trace at another batch and patch."""
-        first = self._first
-        sizes = [
-            self._scaled(law, a, b, size)
-            for law, a, b in zip(self._laws, first.sizes, self._second.sizes, strict=True)
-        ]
-        return replace(
-            first,
-            sizes=sizes,
-            convolutions={
-                block: self._convolution(block, convolution, size)
-                for block, convolution in first.convolutions.items()
-            },
-        )
-
-    def _convolution(self, block: int, convolution: Convolution, size: Size) -> Convolution:
-        other = self._second.convolutions[block]
-        source, output = self._tensors[block]
-        return convolution._replace(
-            input=self._scaled(source, convolution.input, other.input, size),
-            output=self._scaled(output, convolution.output, other.output, size),
-        )
-
-    def _scaled(self, law: Law, first: int, second: int, size: Size) -> int:
-        one, other = self._one, self._other
-        if law == "constant":
-            return first
-        if law == "batch":
-            return -(-first * size.batch // one.batch)
-        if law == "voxels":
-            return -(-first * size.volume // one.volume)
-        slope = (second - first) / (other.volume - one.volume)
-        return max(0, round(first + slope * (size.volume - one.volume)))
+        convolutions = {}
+        for block, convolution in self._first.convolutions.items():
+            source, output = self._tensors[block]
+            convolutions[block] = convolution._replace(input=source(size), output=output(size))
+        return replace(self._first, sizes=[scale(size) for scale in self._bytes], convolutions=convolutions)

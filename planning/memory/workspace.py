@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from math import prod
 from typing import Any
 
 from voxplan.plans.schema import Precision
@@ -73,7 +74,9 @@ class DeviceModel:
             return int(self._noted("convolution.depthwise", table["depthwise"])["bytes"])
         kind = "tensor_core" if self._tensor_cores(convolution.itemsize) else "plain"
         row = self._noted(f"convolution.{kind}.{convolution.direction}", table[kind][convolution.direction])
-        size = row["tensors"] * (convolution.input + convolution.output) + row["weights"] * convolution.weight
+        tensors = prod(convolution.input) + prod(convolution.output)
+        elements = row["tensors"] * tensors + row["weights"] * prod(convolution.weight)
+        size = elements * convolution.itemsize
         if self.cudnn_benchmark:
             size *= self._noted("convolution.benchmark", table["benchmark"])["factor"]
         return int(size)

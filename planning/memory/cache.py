@@ -1,0 +1,115 @@
+"""Estimates of registered architectures, kept on disk between runs.
+
+A callable's estimate is never kept: two callables of one name need not build one network. A cache that cannot
+be read or written is as good as none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import fields
+from functools import cache
+from importlib import metadata, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxplan.plans.schema import LossChoice
+
+from .estimate import MemoryEstimate, TimelinePoint
+
+if TYPE_CHECKING:
+    from .request import Request
+
+TRACE_VERSION = 1
+"""Raised whenever a change to this package changes its numbers."""
+
+
+def cache_folder() -> Path | None:
+    """``VOXPLAN_CACHE`` (``off``: no cache), else ``voxplan`` under ``XDG_CACHE_HOME`` or ``~/.cache``."""
+    named = os.environ.get("VOXPLAN_CACHE")
+    if named is not None:
+        return None if named in ("", "off") else Path(named) / "memory"
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "voxplan" / "memory"
+    except RuntimeError:
+        return None
+
+
+@cache
+def _versions() -> tuple[str, ...]:
+    """What an estimate depends on besides its request."""
+    constants = resources.files(__package__).joinpath("constants.yaml").read_bytes()
+    packages = tuple(f"{name} {metadata.version(name)}" for name in ("torch", "monai", "voxplan"))
+    return (f"trace {TRACE_VERSION}", hashlib.sha256(constants).hexdigest(), *packages)
+
+
+def cache_key(request: Request) -> str | None:
+    """Name of the file that holds the request's estimate; None where it must not be kept."""
+    loss = request.loss
+    if request.architecture is None or (loss is not None and not isinstance(loss, LossChoice)):
+        return None
+    asked: dict[str, Any] = {
+        item.name: getattr(request, item.name)
+        for item in fields(request)
+        if item.name not in ("architecture", "build_callable", "loss", "optimizer", "arguments")
+    }
+    asked["architecture"] = request.architecture.name
+    asked["arguments"] = dict(request.arguments)
+    asked["optimizer"] = request.optimizer.model_dump()
+    asked["loss"] = loss.model_dump() if loss is not None else None
+    try:
+        text = json.dumps([_versions(), asked], sort_keys=True)
+    except TypeError:
+        return None
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def cached(request: Request, kind: str, compute: Callable[[], MemoryEstimate]) -> MemoryEstimate:
+    """The request's estimate, from disk or computed and then kept.
+
+    Args:
+        request: what is asked.
+        kind: ``training`` or ``inference``.
+        compute: makes the estimate.
+    """
+    key, folder = cache_key(request), cache_folder()
+    if key is None or folder is None:
+        return compute()
+    path = folder / f"{kind}-{key}.json.gz"
+    estimate = _read(path)
+    if estimate is None:
+        estimate = compute()
+        _write(path, estimate)
+    return estimate
+
+
+def _read(path: Path) -> MemoryEstimate | None:
+    try:
+        held = json.loads(gzip.decompress(path.read_bytes()))
+        timeline = tuple(TimelinePoint(*point) for point in held.pop("timeline"))
+        estimate = MemoryEstimate(timeline=timeline, notes=tuple(held.pop("notes")), **held)
+        whole = sum(estimate.parts.values()) == estimate.allocated
+    except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return estimate if whole else None
+
+
+def _write(path: Path, estimate: MemoryEstimate) -> None:
+    held = {item.name: getattr(estimate, item.name) for item in fields(estimate)}
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(gzip.compress(json.dumps(held).encode(), compresslevel=3))
+            Path(name).replace(path)
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+            raise
