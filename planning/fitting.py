@@ -1,8 +1,8 @@
 """Patch, batch and fallbacks of one network within its budget.
 
-In order: the largest patch at batch 2; batch 1 with accumulation; gradient checkpointing, again at batch 2 and
-then 1. A smaller variant is the planner's business. What the user demands is never changed, and is planned
-even where it does not fit.
+In order: the largest patch at batch 2; batch 1 with accumulation; gradient checkpointing, again at batch 2
+and then 1. A smaller variant is the planner's business. What the user demands is never changed, and is
+planned even where it does not fit.
 """
 
 from __future__ import annotations
@@ -136,12 +136,13 @@ def _choose(space: PatchSpace, memory: TracedMemory, overrides: PlanOverrides, d
 def _patch(
     space: PatchSpace, memory: TracedMemory, attempt: Attempt, demanded: Candidate | None
 ) -> tuple[Candidate, PatchStop] | None:
-    def fits(candidate: Candidate) -> bool:
-        return memory.fits(candidate, attempt.batch_size, checkpointing=attempt.checkpointing)
+    def load(candidate: Candidate) -> float:
+        total = memory.total(candidate, attempt.batch_size, checkpointing=attempt.checkpointing)
+        return total / memory.budget.bytes
 
     if demanded is not None:
-        return (demanded, "user") if fits(demanded) else None
-    return largest_patch(space, fits)
+        return (demanded, "user") if load(demanded) <= 1 else None
+    return largest_patch(space, load)
 
 
 def _with_batch(

@@ -21,7 +21,7 @@ a network of four or more poolings sees mostly its own padding. Our choice; nnU-
 RUNGS_PER_DOUBLING = 6
 """Steps in which the search scales the edge of the patch; divisors make most of them fall together."""
 
-Fits = Callable[["Candidate"], bool]
+Load = Callable[["Candidate"], float]
 Stop = Literal["memory", "median shape", "compute", "user"]
 
 
@@ -176,33 +176,44 @@ class PatchSpace:
         return "median shape" if covered else "compute"
 
 
-def largest_patch(space: PatchSpace, fits: Fits) -> tuple[Candidate, Stop] | None:
-    """The largest candidate that fits, and what stopped it; None where not even the first of the ladder fits.
+def largest_patch(space: PatchSpace, load: Load) -> tuple[Candidate, Stop] | None:
+    """The largest candidate whose load is at most 1, and what stopped it; None where not even the first fits.
 
-    Bisection over the ladder, then axis by axis one divisor more as long as it fits. So afterwards no single
-    axis can take another divisor.
+    On the ladder the search interpolates: load grows about as the voxels do, so that few candidates, and few
+    topologies, have to be measured. Then axis by axis one divisor more, as long as it fits: afterwards no
+    single axis can take another one.
+
+    Args:
+        space: the candidates.
+        load: predicted memory over budget.
     """
     ladder = space.ladder()
-    if not ladder or not fits(ladder[0]):
+    found = _highest_rung(ladder, load)
+    if found is None:
         return None
-    good, bad = 0, len(ladder)
-    if fits(ladder[-1]):
-        good = len(ladder) - 1
-    else:
-        bad = len(ladder) - 1
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        if fits(ladder[middle]):
-            good = middle
-        else:
-            bad = middle
-    chosen, refused = ladder[good], False
+    chosen = ladder[found]
     while True:
         refused = False
         for larger in space.grown(chosen):
-            if fits(larger):
+            if load(larger) <= 1:
                 chosen = larger
                 break
             refused = True
         else:
             return chosen, "memory" if refused else space.why_not_larger(chosen)
+
+
+def _highest_rung(ladder: Sequence[Candidate], load: Load) -> int | None:
+    """Index of the largest rung that fits; the load must not fall along the ladder."""
+    good, bad = -1, len(ladder)
+    trial = bad - 1
+    while bad - good > 1:
+        value = load(ladder[trial])
+        if value <= 1:
+            good = trial
+        else:
+            bad = trial
+        voxels = ladder[trial].voxels / max(value, 1e-9)
+        guess = sum(candidate.voxels <= voxels for candidate in ladder) - 1
+        trial = min(max(guess, good + 1), bad - 1)
+    return good if good >= 0 else None

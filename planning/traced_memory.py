@@ -69,12 +69,12 @@ class TracedMemory:
         return estimate
 
     def inference(self, candidate: Candidate, window: Ints, batch_size: int) -> int:
-        """Bytes of the process that slides a window over a volume."""
+        """Bytes of the process that slides a window over a volume, whose logits stay in main memory."""
         from .memory import estimate_inference_memory
 
         return estimate_inference_memory(
             self.architecture.name,
-            patch_size=window,
+            window=window,
             batch_size=batch_size,
             in_channels=self.in_channels,
             out_channels=self.out_channels,

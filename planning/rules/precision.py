@@ -22,7 +22,8 @@ def choose_precision(
         "fp16": has_fp16(compute_capability),
         "fp32": True,
     }
-    chosen = next((precision for precision in preferred if able[precision]), "fp32")
+    able_preferred = (precision for precision in preferred if able[precision])
+    chosen: Precision = next(able_preferred, "fp32")
     has = (
         "compute capability unknown"
         if compute_capability is None
