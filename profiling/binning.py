@@ -25,7 +25,7 @@ def bins(values: NDArray[Any], power: int) -> NDArray[Any]:
         if power >= 8 * values.dtype.itemsize:
             return np.where(values < 0, np.iinfo(values.dtype).min, 0).astype(values.dtype)
         shift = values.dtype.type(power)
-        return (values >> shift) << shift
+        return np.asarray((values >> shift) << shift)
     wide = values.astype(np.float64)
     with np.errstate(over="ignore", under="ignore"):
         scaled = wide * 2.0**-power if abs(power) < _SAFE_POWER else np.ldexp(wide, -power)

@@ -16,7 +16,7 @@ from .labels import LabelTable
 from .scan import CaseError, CaseScan, Outside
 from .statistics import Distribution
 
-__all__ = ["CaseError", "CaseResult", "ProfileOptions", "content_key", "profile_case"]
+__all__ = ["CaseError", "CaseResult", "ProfileOptions", "content_key", "profile_case", "summarize"]
 
 SPACING_TOLERANCE = 1e-3
 """Relative difference of spacings of one case that is worth a warning; rounded text differs less."""
@@ -73,7 +73,7 @@ def profile_case(case: CaseSource, root: Path, options: ProfileOptions) -> CaseR
         if not options.headers_only:
             scan = CaseScan(images, label, options.ignore_label, options.memory_per_worker)
             scan.run()
-        return _result(case, root, key, images, label, scan)
+        return summarize(case, root, key, images, label, scan)
 
 
 def _label_options(read: ReadOptions) -> ReadOptions:
@@ -103,7 +103,7 @@ def _times(header: VolumeHeader) -> str:
     return " x ".join(map(str, header.shape))
 
 
-def _result(
+def summarize(
     case: CaseSource,
     root: Path,
     key: str,
@@ -111,6 +111,7 @@ def _result(
     label: Volume | None,
     scan: CaseScan | None,
 ) -> CaseResult:
+    """What finished passes over the open volumes of a case say; without a scan, what the headers say."""
     headers = [image.header for image in images]
     everything = [*headers, *([label.header] if label is not None else [])]
     shape = headers[0].shape

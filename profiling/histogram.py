@@ -195,7 +195,7 @@ class ValueHistogram:
         self._compact()
 
     def table(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Distinct values, ascending, and their counts; no zeros. Where not :attr:`exact`: lower edges of bins."""
+        """Distinct values without zeros (of bins the lower edges), ascending, and their counts."""
         if not self._dense:
             self._compact()
             return self._values, self._counts
