@@ -65,7 +65,7 @@ def strip_suffix(path: Path) -> str:
 def open_volume(source: VolumeSource, options: ReadOptions = ReadOptions()) -> Volume:  # noqa: B008 - frozen
     """Open one volume and read its header, no voxels.
 
-    Several files are one volume along Z, in the order given (a DICOM series is put in order by its positions).
+    Several files are one volume along Z, in the order given; a DICOM series is put in order by its positions.
 
     Raises:
         FormatError: the files cannot be read as a volume of intensities or labels.

@@ -81,7 +81,8 @@ class AxisOrder:
         spatial = [self.letters.index(a) for a in SPATIAL if a in self.letters]
         moved = block.transpose(*self._channel_axes, *spatial)
         lengths = self.spatial(block.shape, 1)
-        arranged = moved.reshape(-1, *lengths)
+        channels = prod(block.shape[i] for i in self._channel_axes)
+        arranged = moved.reshape(channels, *lengths)
         return np.ascontiguousarray(arranged if channel is None else arranged[0])
 
 
@@ -89,7 +90,9 @@ def check_region(region: Region, shape: tuple[int, int, int], channel: int | Non
     """Raise IndexError where a region or a channel lies outside the volume."""
     for axis, part, length in zip("ZYX", region, shape, strict=True):
         if part.step not in (None, 1) or not 0 <= part.start <= part.stop <= length:
-            msg = f"region {part.start}:{part.stop} lies outside the volume, which has {length} voxels along {axis}"
+            msg = (
+                f"region {part.start}:{part.stop} lies outside the {length} voxels of the volume along {axis}"
+            )
             raise IndexError(msg)
     if channel is not None and not 0 <= channel < channels:
         msg = f"channel {channel} does not exist; the volume has {channels}"
@@ -99,9 +102,9 @@ def check_region(region: Region, shape: tuple[int, int, int], channel: int | Non
 def choose_axes(stored: Sequence[int], stated: str | None, where: str) -> AxisOrder:
     """Axes of an array whose file names none.
 
-    ``stated`` (the user's ``--axes``) wins; its letters ``c`` and ``t`` are dropped for an array that has fewer
-    axes, so that one option serves images with channels and labels without. Otherwise two axes are ``yx``,
-    three are ``zyx``, and four are ``czyx`` if the first is the shortest and at most 16 long.
+    ``stated`` (the user's ``--axes``) wins; its letters ``c`` and ``t`` are dropped for an array that has
+    fewer axes, so that one option serves images with channels and labels without. Otherwise two axes are
+    ``yx``, three are ``zyx``, and four are ``czyx`` if the first is the shortest and at most 16 long.
 
     Raises:
         FormatError: the letters do not fit, or nobody can say which axis is which (kind ``ambiguous``).
@@ -128,7 +131,7 @@ def choose_axes(stored: Sequence[int], stated: str | None, where: str) -> AxisOr
 def _fit(stated: str, stored: tuple[int, ...], where: str) -> str:
     letters = stated.lower()
     if len(set(letters)) != len(letters) or not set(letters) <= set("ctzyx") or not set("yx") <= set(letters):
-        msg = f"--axes {stated} is no axis order; use each of the letters c, t, z, y, x at most once, y and x always"
+        msg = f"--axes {stated} is no axis order; use each of c, t, z, y, x at most once, y and x always"
         raise FormatError(msg, kind="unsupported")
     for optional in ("t", "c"):
         if len(letters) > len(stored):

@@ -16,8 +16,9 @@ from .base import FormatError, Region
 class ContiguousVoxels:
     """An array at an offset of a file, read region by region.
 
-    Whole planes are read straight into the result: mapped pages would count as resident memory and turn a file
-    cut short while it is read into a crash. Parts of planes go through a map that lives for the one call.
+    Whole planes are read straight into the result: mapped pages would count as resident memory, and turn a
+    file that is cut short while it is read into a crash. Parts of planes go through a map that lives for
+    the one call.
     """
 
     def __init__(self, path: Path, offset: int, dtype: np.dtype[Any], axes: AxisOrder) -> None:
@@ -61,7 +62,7 @@ class ContiguousVoxels:
 
 def read_exactly(file: BinaryIO, into: NDArray[np.uint8], offset: int, path: Path) -> None:
     """Fill a byte array from an offset of a file, or raise FormatError where the file ends before."""
-    done, view = 0, memoryview(into)
+    done, view = 0, into.data
     while done < len(view):
         try:
             got = os.preadv(file.fileno(), [view[done:]], offset + done)

@@ -123,7 +123,8 @@ def _series_files(source: VolumeSource) -> list[Path]:
         )
         raise FormatError(msg, kind="unsupported" if source.key is None else "unreadable")
     if len(series) > 1:
-        msg = f"{folder}: holds {len(series)} DICOM series ({', '.join(series[:5])}); put each in a folder of its own"
+        names = ", ".join(series[:5])
+        msg = f"{folder}: holds {len(series)} DICOM series ({names}); put each in a folder of its own"
         raise FormatError(msg, kind="ambiguous")
     return [Path(name) for name in reader.GetGDCMSeriesFileNames(str(folder), series[0])]
 
@@ -142,7 +143,8 @@ def _read_slice_header(path: Path) -> _Slice:
         raise _unreadable(path, error) from error
     photometric = reader.GetMetaData(_PHOTOMETRIC).strip() if reader.HasMetaDataKey(_PHOTOMETRIC) else ""
     if photometric not in _GREY or reader.GetNumberOfComponents() != 1:
-        msg = f"{path}: pixels are {photometric or 'vectors'}, not intensities or labels; convert it to grey values"
+        what = photometric or "vectors"
+        msg = f"{path}: pixels are {what}, not intensities or labels; convert the file to grey values"
         raise FormatError(msg, kind="not-intensities")
     sample = sitk.GetArrayFromImage(sitk.Image([1, 1], reader.GetPixelID()))
     size = (*reader.GetSize(), 1)[:3]

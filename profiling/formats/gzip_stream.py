@@ -129,7 +129,7 @@ class GzipStream:
 
     def _inflate(self, into: NDArray[Any]) -> int:
         try:
-            got = self._reader.readinto(memoryview(into))
+            got = self._reader.readinto(into.data)
         except _DECODING_ERRORS as error:
             msg = f"{self._path}: damaged gzip data near byte {self._position} ({error}); get the file again"
             raise FormatError(msg) from error

@@ -86,7 +86,7 @@ class _WholeVoxels:
             array: NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(str(self._path)))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
-            msg = f"{self._path}: SimpleITK cannot read it ({reason}); the file is damaged or of an unknown kind"
+            msg = f"{self._path}: SimpleITK cannot read it ({reason}); the file is damaged or unknown"
             raise FormatError(msg) from error
         if array.size != np.prod(self._axes.stored, dtype=object):
             msg = f"{self._path}: holds {array.shape}, where its header declares {self._axes.stored}"

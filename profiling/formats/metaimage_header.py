@@ -81,7 +81,7 @@ def _fields(data: bytes) -> tuple[dict[str, str], int]:
 
 def _dtype(fields: dict[str, str], path: Path) -> np.dtype[Any]:
     if fields["elementtype"] not in _TYPES:
-        msg = f"{path}: ElementType {fields['elementtype']} is not supported; convert the file to scalar numbers"
+        msg = f"{path}: ElementType {fields['elementtype']} is not supported; convert it to scalar numbers"
         raise FormatError(msg, kind="unsupported")
     big = fields.get("elementbyteordermsb", fields.get("binarydatabyteordermsb", "False"))
     return np.dtype((">" if _true(big) else "<") + _TYPES[fields["elementtype"]])
@@ -136,7 +136,8 @@ def _directions(fields: dict[str, str], count: int, path: Path) -> NDArray[np.fl
         if name in fields and count == 3:
             values = numbers(fields[name], float, path, name)
             if len(values) == 9:
-                return np.array([-1.0, -1.0, 1.0])[:, np.newaxis] * np.array(values).reshape(3, 3).T
+                lps: NDArray[np.float64] = np.array(values, np.float64).reshape(3, 3).T
+                return np.diag([-1.0, -1.0, 1.0]) @ lps
     return None
 
 

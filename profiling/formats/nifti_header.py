@@ -77,9 +77,10 @@ class NiftiHeader:
         As in nibabel, the sform is believed before the qform.
         """
         if self.sform_code > 0 and np.isfinite(self.srow).all() and np.linalg.det(self.srow[:, :3]) != 0:
-            return self.srow[:, :3]
+            directions: NDArray[np.float64] = self.srow[:, :3]
+            return directions
         if self.qform_code > 0:
-            return _rotation(self.quaternion) * np.array([1.0, 1.0, -1.0 if self.qfac < 0 else 1.0])
+            return _rotation(self.quaternion) @ np.diag([1.0, 1.0, -1.0 if self.qfac < 0 else 1.0])
         return None
 
 
@@ -87,8 +88,8 @@ def parse_header(data: bytes, path: Path) -> NiftiHeader:
     """Parse the first :data:`HEADER_BYTES` of a single-file NIfTI.
 
     Raises:
-        FormatError: no NIfTI header, or one that declares no sensible volume (``unreadable``, ``unsupported``),
-            or voxels that are no intensities (``not-intensities``).
+        FormatError: no NIfTI header, or one that declares no sensible volume (``unreadable``,
+            ``unsupported``), or voxels that are no intensities (``not-intensities``).
     """
     order, version = _recognise(data, path)
     if version == 1:
@@ -142,7 +143,7 @@ def _recognise(data: bytes, path: Path) -> tuple[str, int]:
             return order, version
         msg = f"{path}: no NIfTI file (magic {magic!r}; perhaps Analyze 7.5); convert it to NIfTI"
         raise FormatError(msg, kind="unsupported")
-    msg = f"{path}: no NIfTI header in its first {len(data)} bytes; the file is empty, cut short or of another format"
+    msg = f"{path}: no NIfTI header in {len(data)} bytes; the file is empty, cut short or of another format"
     raise FormatError(msg)
 
 
@@ -161,8 +162,8 @@ def _dims(dim: tuple[int, ...], path: Path) -> tuple[int, ...]:
 def _dtype(code: int, order: str, path: Path) -> np.dtype[Any]:
     if code in _NOT_INTENSITIES:
         msg = (
-            f"{path}: voxels are {_NOT_INTENSITIES[code]} (NIfTI datatype {code}), not intensities or labels; "
-            "convert the file to scalar values, or leave it out with --exclude"
+            f"{path}: voxels are {_NOT_INTENSITIES[code]} (NIfTI datatype {code}), not intensities or "
+            "labels; convert the file to scalar values, or leave it out with --exclude"
         )
         raise FormatError(msg, kind="not-intensities")
     if code not in _DTYPES:

@@ -101,6 +101,8 @@ def _fields(data: bytes) -> tuple[dict[str, str], int]:
         name, colon, value = line.partition(":")
         if colon and not line.startswith("#") and not value.startswith("="):
             fields[name.strip().lower()] = value.strip()
+        if colon and name.strip().lower() in ("data file", "datafile") and value.strip().startswith("LIST"):
+            break
     return fields, position
 
 
@@ -137,7 +139,7 @@ def _letters(
     kinds = kinds if len(kinds) == count else [""] * count
     colour = next((k for k in kinds if k in _COLOUR_OR_COMPLEX), None)
     if colour is not None:
-        msg = f"{path}: voxels are of kind {colour}, not intensities or labels; convert the file to scalar values"
+        msg = f"{path}: voxels are of kind {colour}, not intensities or labels; convert it to scalar values"
         raise FormatError(msg, kind="not-intensities")
     spatial = [kind in _SPATIAL_KINDS for kind in kinds]
     if directions is not None and sum(d is not None for d in directions) in (2, 3):

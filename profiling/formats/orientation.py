@@ -12,8 +12,9 @@ def orientation_letters(directions: NDArray[np.float64]) -> str | None:
     """Three letters in ZYX order.
 
     Args:
-        directions: 3 by 3; column ``i`` is where voxel axis ``i`` of XYZ points in RAS. Need not be orthonormal:
-            the nearest rotation (polar decomposition, as in nibabel's ``io_orientation``) decides.
+        directions: 3 by 3; column ``i`` is where voxel axis ``i`` of XYZ points in RAS. Need not be
+            orthonormal: the nearest rotation (polar decomposition, as in nibabel's ``io_orientation``)
+            decides.
 
     Returns:
         For example ``SPL``; None where the directions do not span space.

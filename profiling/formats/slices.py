@@ -36,8 +36,8 @@ class SliceStack(Volume):
             header = first.header
         if header.shape[0] != 1:
             msg = (
-                f"{source.paths[0]}: holds {header.shape[0]} slices, but is listed as one slice of the volume "
-                f"{source.name}; give it as a volume of its own"
+                f"{source.paths[0]}: holds {header.shape[0]} slices, but is listed as one slice of the "
+                f"volume {source.name}; give it as a volume of its own"
             )
             raise FormatError(msg, kind="ambiguous")
         self._slice = header
@@ -66,6 +66,7 @@ class SliceStack(Volume):
         return self._reader_for(path).open(VolumeSource(paths=(path,)), self._options)
 
     def read(self, region: Region, channel: int | None = None) -> NDArray[Any]:
+        """See :meth:`.base.Volume.read`; a slice that differs from the first is named in the error."""
         check_region(region, self.header.shape, channel, self.header.channels)
         planes = region[0]
         lengths = [part.stop - part.start for part in region]
@@ -86,8 +87,8 @@ class SliceStack(Volume):
             got, want = volume.header, self._slice
             if (got.shape, got.channels, got.dtype) != (want.shape, want.channels, want.dtype):
                 msg = (
-                    f"{path}: slice {number} is {_describe(got)}, but {self.source.paths[0].name}, the first of "
-                    f"the volume, is {_describe(want)}; all slices of a volume must agree"
+                    f"{path}: slice {number} is {_describe(got)}, but {self.source.paths[0].name}, the first "
+                    f"of the volume, is {_describe(want)}; all slices of a volume must agree"
                 )
                 raise FormatError(msg)
             part = volume.read((slice(0, 1), region[1], region[2]), channel)
@@ -112,8 +113,8 @@ class _PngSlice(Volume):
         width, height, depth, colour, pixel = _png_header(path)
         if colour in _PNG_COLOURS:
             msg = (
-                f"{path}: pixels are {_PNG_COLOURS[colour]}, not intensities or labels; convert it to grey values, "
-                "or leave it out with --exclude"
+                f"{path}: pixels are {_PNG_COLOURS[colour]}, not intensities or labels; convert it to grey "
+                "values, or leave it out with --exclude"
             )
             raise FormatError(msg, kind="not-intensities")
         stated: list[Spacing] = []

@@ -15,7 +15,7 @@ def is_length(value: float) -> bool:
 
 
 def checked_spacing(values: Sequence[float], unit: Unit, source: str) -> tuple[Spacing, str | None]:
-    """A spacing from three numbers (ZYX) of a file, or ``missing`` and a warning where they cannot be lengths."""
+    """A spacing from three numbers (ZYX), or ``missing`` and a warning where they cannot be lengths."""
     z, y, x = (float(v) for v in values)
     if all(is_length(v) for v in (z, y, x)):
         return Spacing(values=(z, y, x), unit=unit, source=source), None
@@ -36,9 +36,9 @@ def in_plane_warning(y: float, x: float, unit: Unit, source: str) -> str:
 def planar_spacing(y: float, x: float, slices: int, unit: Unit, source: str) -> tuple[Spacing, str | None]:
     """Spacing where only the plane is known.
 
-    A single slice takes its larger pixel edge for Z too: no distance between slices exists that could be wrong,
-    and the image is neither made anisotropic nor left without the spacing that it has. Several slices without
-    a stated distance have no spacing.
+    A single slice takes its larger pixel edge for Z too: no distance between slices exists that could be
+    wrong, and the image is neither made anisotropic nor left without the spacing that it has. Several
+    slices without a stated distance have no spacing.
     """
     if not (is_length(y) and is_length(x)):
         return (

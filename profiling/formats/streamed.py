@@ -29,8 +29,8 @@ class StreamedVoxels:
         declared = offset + dtype.itemsize * self._voxels
         if not stream.can_hold(declared):
             msg = (
-                f"{path}: the header declares {declared} bytes, more than its {path.stat().st_size} compressed "
-                "bytes can hold; the file is truncated or damaged"
+                f"{path}: the header declares {declared} bytes, more than its {path.stat().st_size} "
+                "compressed bytes can hold; the file is truncated or damaged"
             )
             raise FormatError(msg)
 

@@ -126,8 +126,8 @@ class _TiffVolume(Volume):
         pages = prod(self._axes.stored[:within])
         if prod(self._axes.stored[within:]) != self._page.size or len(self._series) != pages:
             msg = (
-                f"{self._path}: {len(self._series)} pages of {self._page.shape} do not make the declared shape "
-                f"{self._axes.stored}; the file is truncated or damaged"
+                f"{self._path}: {len(self._series)} pages of {self._page.shape} do not make the declared "
+                f"shape {self._axes.stored}; the file is truncated or damaged"
             )
             raise FormatError(msg)
         self._leading = within
@@ -185,7 +185,7 @@ class _TiffVolume(Volume):
             return None
         handle = self._file.filehandle
         if offset + count > handle.size:
-            msg = f"{self._path}: truncated: a segment ends at byte {offset + count}, the file has {handle.size}"
+            msg = f"{self._path}: truncated: a segment ends at byte {offset + count} of {handle.size}"
             raise FormatError(msg)
         handle.seek(offset)
         return bytes(handle.read(count))
@@ -239,7 +239,8 @@ def _axes(
         if is_stack:
             called = "time points" if letters[i] == "t" else "channels"
             doubts.append(
-                f"no Z axis: its {shape[i]} {called} are read as slices; --axes {''.join(letters)} says otherwise"
+                f"no Z axis: its {shape[i]} {called} are read as slices; "
+                f"--axes {''.join(letters)} says otherwise"
             )
             letters[i] = "z"
     elif "t" in letters and shape[letters.index("t")] > 1:
@@ -256,8 +257,8 @@ def _refuse_colour(page: Any, path: Path) -> None:
     if name is None or (int(page.photometric) == 3 and page.samplesperpixel == 1):
         return
     msg = (
-        f"{path}: pixels are {name}, not intensities or labels; convert the file to grey values or to one file "
-        "a channel, or leave it out with --exclude"
+        f"{path}: pixels are {name}, not intensities or labels; convert the file to grey values or to one "
+        "file a channel, or leave it out with --exclude"
     )
     raise FormatError(msg, kind="not-intensities")
 

@@ -32,7 +32,7 @@ def check_chain(path: Path) -> int:
             number, entry, count = order + "Q", 20, order + "Q"
             offset = struct.unpack(number, start[8:16])[0]
         else:
-            msg = f"{path}: no TIFF file (it starts with {start[:4]!r}); the file is damaged or of another format"
+            msg = f"{path}: no TIFF (it starts with {start[:4]!r}); the file is damaged or of another format"
             raise FormatError(msg)
         seen: set[int] = set()
         while offset:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
 
-from .base import ReadOptions, Spacing
+from .base import ReadOptions, Spacing, Unit
 from .spacing import checked_spacing, is_length, planar_spacing
 from .units import convert, parse_unit
 
@@ -52,7 +52,7 @@ def read_sidecar(path: Path, stem: str, options: ReadOptions) -> Stated | None:
 
 
 def read_ome(xml: str, slices: int) -> Stated | None:
-    """``PhysicalSizeX/Y/Z`` of the first image, with units (the micrometre where none is stated, by the schema)."""
+    """``PhysicalSizeX/Y/Z`` of the first image; by the schema in micrometres where no unit is stated."""
     try:
         root = ElementTree.fromstring(xml)
     except ElementTree.ParseError as error:
@@ -60,7 +60,7 @@ def read_ome(xml: str, slices: int) -> Stated | None:
     pixels = next((e for e in root.iter() if e.tag.rpartition("}")[2] == "Pixels"), None)
     if pixels is None:
         return None
-    lengths = []
+    lengths: list[tuple[float, Unit] | None] = []
     for axis in "ZYX":
         size = pixels.get(f"PhysicalSize{axis}")
         parsed = parse_unit(pixels.get(f"PhysicalSize{axis}Unit", "um"))
@@ -81,7 +81,7 @@ def read_ome(xml: str, slices: int) -> Stated | None:
 
 
 def read_imagej(metadata: dict[str, Any], tags: Any, slices: int) -> Stated | None:
-    r"""ImageJ: ``spacing`` along Z and pixels per ``unit`` in the plane; units like ``\u00B5m`` are escaped."""
+    r"""ImageJ: ``spacing`` along Z, pixels per ``unit`` in the plane; units like ``\u00B5m`` are escaped."""
     parsed = parse_unit(metadata.get("unit"))
     pixel = _units_per_pixel(tags)
     if parsed is None or pixel is None:

@@ -20,7 +20,7 @@ _WORDS: Final[dict[str, tuple[Unit, float]]] = {
     **dict.fromkeys(("å", "a", "angstrom", "angstroms", "ångström", "ångstrom"), ("nm", 0.1)),
     **dict.fromkeys(("pm", "picometer", "picometers", "picometre", "picometres"), ("nm", 0.001)),
 }
-"""Casefolded NFKC word: (our unit, how many of it one of the file's is). The inch is 25.4 mm by definition."""
+"""Casefolded NFKC word: (our unit, how many of it one of the file's is). An inch is 25.4 mm by definition."""
 
 
 def parse_unit(word: object) -> tuple[Unit, float] | None:

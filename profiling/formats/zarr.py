@@ -129,7 +129,8 @@ def _locate(root: Any, source: VolumeSource, path: Path) -> tuple[Any, Multiscal
     if not found:
         msg = f"{source.name}: holds no numeric array of two to five axes"
         raise FormatError(msg, kind="empty")
-    msg = f"{source.name}: holds {len(found)} volumes; choose one with --image-key or --label-key: {_listing(found)}"
+    names = _listing(found)
+    msg = f"{source.name}: holds {len(found)} volumes; choose one with --image-key or --label-key: {names}"
     raise FormatError(msg, kind="ambiguous")
 
 
