@@ -115,6 +115,10 @@ class CaseReader:
                 volume.close()
         self._open.clear()
 
+    def __del__(self) -> None:
+        if hasattr(self, "_open"):
+            self.close()
+
     def header(self, case: CaseSource) -> CaseHeader:
         """Shape, channels and spacing of a case, from its headers.
 
