@@ -171,8 +171,8 @@ class Plan:
 
         Args:
             volume: image ``(C, *shape)`` with slope and intercept applied, or ``(Z, Y, X)`` for one channel.
-            case_id: which case of the data set it belongs to, for schemes with numbers by case. None, or a new
-                case: ``volume`` is the whole image, and its own numbers are measured.
+            case_id: which case of the data set it belongs to, for schemes with numbers by case. None, or new:
+                ``volume`` is the whole image, and its own numbers are measured.
 
         Raises:
             ValueError: the channels are not the plan's.
