@@ -119,11 +119,11 @@ def preset_document(
     failures: dict[str, str] = {}
     for name, configuration in configurations.items():
         key = f"{chosen.architecture}/{name}"
-        try:
-            _refuse_untrainable(name, configuration, forward)
+        reason = _untrainable(setting, name, configuration, forward)
+        if reason is None:
             plans[key] = _plan(setting, name, configuration)
-        except ValueError as error:
-            failures[key] = str(error)
+        else:
+            failures[key] = reason
     return PlansDocument(
         provenance=document_provenance(fingerprint, options or {}),
         dataset=setting.dataset,
@@ -140,29 +140,46 @@ def _as_nnunet_reads(fingerprint: Fingerprint, task: Task | None) -> DatasetPlan
     return plan_dataset(fingerprint.model_copy(update={"cases": cases}), task=task).plan
 
 
-def _refuse_untrainable(name: str, configuration: Configuration, forward: Sequence[int]) -> None:
+def _untrainable(
+    setting: _Setting, name: str, configuration: Configuration, forward: Sequence[int]
+) -> str | None:
+    """Why voxplan cannot train a configuration; None where it can."""
     if "inherits_from" in configuration:
-        msg = "the cascade takes the low-resolution prediction as input: only nnU-Net trains it, see --export"
-        raise ValueError(msg)
-    if name == "2d" and forward[0] != 0:
-        msg = (
-            f"nnU-Net slices along {'zyx'[forward[0]]}, the coarsest axis, and voxplan's 2D plans along z: "
-            "only nnU-Net trains it, see --export"
+        return (
+            "the cascade takes the low-resolution prediction as input: only nnU-Net trains it, see --export"
         )
-        raise ValueError(msg)
+    if name == "2d" and forward[0] != 0:
+        axis = "zyx"[forward[0]]
+        return (
+            f"nnU-Net slices along {axis}, the coarsest axis, and voxplan's 2D plans along z: only nnU-Net "
+            "trains it, see --export"
+        )
+    patch, arguments = _network(setting, configuration)
+    try:
+        setting.architecture.validate(arguments, dimensions=len(patch), patch_size=patch)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _network(setting: _Setting, configuration: Configuration) -> tuple[Ints, dict[str, Any]]:
+    """Patch and arguments in ZYX."""
+    order = _order(setting, configuration)
+    patch = _turned(configuration["patch_size"], order)
+    return patch, _arguments(configuration["architecture"]["arch_kwargs"], order)
+
+
+def _order(setting: _Setting, configuration: Configuration) -> Ints:
+    """Where each axis of ZYX (YX in 2D) stands in nnU-Net's order."""
+    dimensions = len(configuration["patch_size"])
+    return tuple(range(dimensions)) if dimensions == 2 else setting.backward
 
 
 def _plan(setting: _Setting, name: str, configuration: Configuration) -> ExperimentPlan:
-    """One configuration.
-
-    Raises:
-        ValueError: voxplan's network cannot have this topology (fewer than three stages).
-    """
-    dimensions = len(configuration["patch_size"])
-    order = tuple(range(dimensions)) if dimensions == 2 else setting.backward
-    patch = _turned(configuration["patch_size"], order)
-    arguments = _arguments(configuration["architecture"]["arch_kwargs"], order)
-    setting.architecture.validate(arguments, dimensions=dimensions, patch_size=patch)
+    """One configuration that voxplan can train."""
+    order = _order(setting, configuration)
+    patch, arguments = _network(setting, configuration)
+    dimensions = len(patch)
     decisions = Decisions()
     training = choose_training(
         setting.architecture, dimensions, setting.facts.task, setting.limit, PlanOverrides(), decisions
@@ -269,7 +286,7 @@ def _inference_memory(
 
     return estimate_inference_memory(
         setting.preset.architecture,
-        patch_size=patch,
+        window=patch,
         batch_size=batch,
         in_channels=setting.dataset.in_channels,
         out_channels=setting.dataset.out_channels,

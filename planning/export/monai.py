@@ -1,0 +1,294 @@
+"""Plans for MONAI: Auto3DSeg's ``datastats.yaml`` and a bundle-style configuration for each plan.
+
+``datastats.yaml`` holds what Auto3DSeg's algorithms read of a data set (the keys of its ``DataAnalyzer``
+summary); ``<architecture>_<configuration>/train.yaml`` is read by ``monai.bundle.ConfigParser``, which builds
+the planned network, loss, optimizer and transforms from it. MONAI's readers give spatial axes in the order X, Y,
+Z, so every size, stride and spacing is reversed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from voxplan.plans.schema import ChannelNormalization, DatasetPlan, ExperimentPlan, PlansDocument
+from voxplan.profiling.fingerprint import Fingerprint, IntensityStatistics
+
+from ..nnunet_fingerprint import NnunetDataset
+
+
+def export_monai(
+    document: PlansDocument | None,
+    target: Path,
+    *,
+    fingerprint: Fingerprint,
+    preset: str | None = None,
+    target_gb: float | None = None,
+    dataset: NnunetDataset | None = None,
+) -> tuple[Path, ...]:
+    """Write ``datastats.yaml`` and one ``<plan>/train.yaml`` a plan into a folder.
+
+    Args:
+        document: the plans; of a preset, too.
+        target: the folder; made if it is not there.
+        fingerprint: of the data set that the plans are for.
+        preset: not used; the document holds the preset's plans.
+        target_gb: not used.
+        dataset: not used.
+
+    Raises:
+        ValueError: there are no plans, or they train no classes.
+    """
+    if document is None or not document.plans:
+        msg = "there are no plans to export to MONAI"
+        raise ValueError(msg)
+    if document.dataset.task != "semantic":
+        msg = f"MONAI's losses here are for classes, not {document.dataset.task}: plan with --task semantic"
+        raise ValueError(msg)
+    files: dict[Path, Any] = {target / "datastats.yaml": datastats(fingerprint)}
+    for name, plan in document.plans.items():
+        files[target / name.replace("/", "_") / "train.yaml"] = bundle(plan, document.dataset)
+    return tuple(_write(path, content) for path, content in files.items())
+
+
+def _write(path: Path, content: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def _reversed(values: Sequence[Any]) -> list[Any]:
+    """ZYX to XYZ."""
+    return list(values)[::-1]
+
+
+def datastats(fingerprint: Fingerprint) -> dict[str, Any]:
+    """The summary and the cases, under the keys of Auto3DSeg's DataAnalyzer."""
+    summary = fingerprint.summary
+    shape, crop, spacing = summary.shape, summary.shape_after_crop, summary.spacing
+    image: dict[str, Any] = {
+        "channels": _one(len(summary.channels)),
+        "cropped_shape": _axes(crop.min, crop.median, crop.max),
+        "shape": _axes(shape.min, shape.median, shape.max),
+    }
+    if spacing is not None:
+        image["spacing"] = _axes(spacing.min, spacing.median, spacing.max)
+    foreground = [
+        _intensity(channel.case_weighted) for channel in summary.channels if channel.case_weighted is not None
+    ]
+    return {
+        "stats_summary": {
+            "n_cases": summary.cases,
+            "image_stats": image,
+            "image_foreground_stats": {"intensity": foreground},
+            "label_stats": {
+                "labels": sorted(
+                    {v for values in fingerprint.dataset.labels.classes.values() for v in values}
+                ),
+                "pixel_percentage": summary.class_frequencies or {},
+            },
+        },
+        "stats_by_cases": [_case(case) for case in fingerprint.cases],
+    }
+
+
+def _case(case: Any) -> dict[str, Any]:
+    """One case; spacing only where it is known."""
+    image: dict[str, Any] = {
+        "channels": len(case.channels),
+        "shape": [_reversed(case.shape)],
+        "cropped_shape": [_reversed(case.shape_after_crop)],
+    }
+    if case.spacing.values is not None:
+        image["spacing"] = _reversed(case.spacing.values)
+    foreground = [_intensity(c.foreground) for c in case.channels if c.foreground is not None]
+    return {
+        "image_filepath": list(case.images),
+        "label_filepath": case.label,
+        "image_stats": image,
+        "image_foreground_stats": {"intensity": foreground},
+    }
+
+
+def _one(value: float) -> dict[str, float]:
+    return {"max": value, "mean": value, "median": value, "min": value}
+
+
+def _axes(low: Sequence[float], median: Sequence[float], high: Sequence[float]) -> dict[str, list[float]]:
+    return {"max": _reversed(high), "median": _reversed(median), "min": _reversed(low)}
+
+
+def _intensity(statistics: IntensityStatistics) -> dict[str, float]:
+    """Under MONAI's names: ``stdev``, and percentiles with underscores."""
+    return {
+        "max": statistics.max,
+        "mean": statistics.mean,
+        "median": statistics.median,
+        "min": statistics.min,
+        "percentile_00_5": statistics.percentile_00_5,
+        "percentile_10_0": statistics.percentile_10,
+        "percentile_90_0": statistics.percentile_90,
+        "percentile_99_5": statistics.percentile_99_5,
+        "stdev": statistics.std,
+    }
+
+
+def bundle(plan: ExperimentPlan, dataset: DatasetPlan) -> dict[str, Any]:
+    """A configuration for ``monai.bundle.ConfigParser``: network, loss, optimizer, transforms and numbers.
+
+    The network is built by voxplan's registered architecture, so that it is the one whose memory was traced.
+    """
+    size = _reversed(plan.patch_size)
+    return {
+        "imports": ["$import torch"],
+        "voxplan_plan": {"architecture": plan.architecture.name, "memory_bytes": plan.memory.total},
+        "patch_size": size,
+        "batch_size": plan.batch_size,
+        "epochs": plan.schedule.epochs,
+        "amp": plan.precision in ("fp16", "bf16"),
+        "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
+        "network": _network(plan, dataset),
+        "loss": _loss(plan, dataset),
+        "optimizer": _optimizer(plan),
+        "lr_scheduler": {
+            "_target_": "torch.optim.lr_scheduler.PolynomialLR",
+            "optimizer": "@optimizer",
+            "total_iters": "@epochs",
+            "power": plan.schedule.power,
+            "_disabled_": plan.schedule.name != "poly",
+        },
+        "train_transforms": {
+            "_target_": "monai.transforms.Compose",
+            "transforms": _transforms(plan, dataset),
+        },
+        "inferer": {
+            "_target_": "monai.inferers.SlidingWindowInferer",
+            "roi_size": _reversed(plan.inference.window),
+            "sw_batch_size": plan.inference.batch_size,
+            "overlap": plan.inference.overlap,
+            "mode": "gaussian",
+        },
+    }
+
+
+def _network(plan: ExperimentPlan, dataset: DatasetPlan) -> dict[str, Any]:
+    """The registered architecture, its axes turned to MONAI's XYZ."""
+    arguments = {
+        key: [_reversed(stage) for stage in value] if key in ("strides", "kernels") and value else value
+        for key, value in plan.architecture.arguments.items()
+    }
+    return {
+        "_target_": "voxplan.planning.export.monai_network.network",
+        "architecture": plan.architecture.name,
+        "arguments": _as_lists(arguments),
+        "dimensions": plan.dimensions,
+        "in_channels": dataset.in_channels,
+        "out_channels": dataset.out_channels,
+        "deep_supervision": plan.deep_supervision,
+        "checkpointing": plan.checkpointing,
+    }
+
+
+def _as_lists(value: Any) -> Any:
+    """Tuples as YAML's plain lists."""
+    if isinstance(value, Mapping):
+        return {key: _as_lists(item) for key, item in value.items()}
+    return [_as_lists(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _loss(plan: ExperimentPlan, dataset: DatasetPlan) -> dict[str, Any]:
+    overlapping = plan.loss.name == "dice_bce"
+    loss = {
+        "_target_": "monai.losses.DiceCELoss",
+        "to_onehot_y": not overlapping,
+        "softmax": not overlapping,
+        "sigmoid": overlapping,
+        "batch": plan.loss.batch_dice,
+        "include_background": overlapping,
+    }
+    if not plan.deep_supervision:
+        return loss
+    return {
+        "_target_": "monai.losses.DeepSupervisionLoss",
+        "loss": loss,
+        "weights": list(plan.loss.deep_supervision_weights),
+    }
+
+
+def _optimizer(plan: ExperimentPlan) -> dict[str, Any]:
+    chosen = plan.optimizer
+    common = {"params": "$@network.parameters()", "lr": chosen.lr, "weight_decay": chosen.weight_decay}
+    if chosen.name == "sgd":
+        extra: dict[str, Any] = {"momentum": chosen.momentum, "nesterov": chosen.nesterov}
+        return {"_target_": "torch.optim.SGD", **common, **extra}
+    return {"_target_": "torch.optim.AdamW", **common, "eps": chosen.eps, "betas": list(chosen.betas)}
+
+
+def _transforms(plan: ExperimentPlan, dataset: DatasetPlan) -> list[dict[str, Any]]:
+    both = ["image", "label"]
+    transforms: list[dict[str, Any]] = [
+        {"_target_": "LoadImaged", "keys": both, "ensure_channel_first": True, "image_only": True}
+    ]
+    if plan.spacing is not None and plan.dimensions == 3:
+        transforms.append(
+            {
+                "_target_": "Spacingd",
+                "keys": both,
+                "pixdim": _reversed(plan.spacing),
+                "mode": ["bilinear", "nearest"],
+            }
+        )
+    transforms += _normalization(dataset.normalization)
+    transforms.append({"_target_": "SpatialPadd", "keys": both, "spatial_size": "@patch_size"})
+    transforms.append(
+        {
+            "_target_": "RandCropByPosNegLabeld",
+            "keys": both,
+            "label_key": "label",
+            "spatial_size": "@patch_size",
+            "pos": plan.loader.oversample_foreground,
+            "neg": 1 - plan.loader.oversample_foreground,
+            "num_samples": 1,
+        }
+    )
+    return transforms
+
+
+def _normalization(channels: Sequence[ChannelNormalization]) -> list[dict[str, Any]]:
+    """One transform for all channels where they agree.
+
+    Raises:
+        ValueError: channels with different schemes, which MONAI's image transforms cannot tell apart.
+    """
+    schemes = {channel.scheme for channel in channels}
+    if schemes == {"zscore"}:
+        masked = channels[0].masked
+        return [{"_target_": "NormalizeIntensityd", "keys": "image", "nonzero": masked, "channel_wise": True}]
+    if schemes == {"none"}:
+        return []
+    if len(channels) > 1 and len({(c.scheme, c.low, c.high, c.mean, c.std) for c in channels}) > 1:
+        names = ", ".join(f"{channel.channel} by {channel.scheme}" for channel in channels)
+        msg = f"MONAI's transforms normalize all channels alike, but here {names}: choose one scheme"
+        raise ValueError(msg)
+    channel = channels[0]
+    scale = {
+        "_target_": "ScaleIntensityRanged",
+        "keys": "image",
+        "a_min": channel.low,
+        "a_max": channel.high,
+        "clip": channel.scheme == "ct",
+    }
+    if channel.scheme == "scale":
+        return [{**scale, "b_min": 0.0, "b_max": 1.0}]
+    assert channel.mean is not None
+    assert channel.std is not None
+    assert channel.low is not None
+    assert channel.high is not None
+    low, high = ((bound - channel.mean) / channel.std for bound in (channel.low, channel.high))
+    return [{**scale, "b_min": low, "b_max": high}]
