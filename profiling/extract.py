@@ -142,7 +142,7 @@ def _run(
             tasks.append(task)
         else:
             found[case.id] = known
-    workers = max(1, min(jobs or usable_cores(), len(tasks)))
+    workers = min(jobs or usable_cores(), len(tasks)) if tasks else 1
     progress.tell("begin", jobs=workers)
     for case_id, result in found.items():
         progress.finish(case_id, result, resumed=True)

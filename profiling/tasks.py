@@ -161,7 +161,7 @@ def _guarded(
 ) -> tuple[str, R]:
     """Runs in the worker: the marker stands from the first moment to the last."""
     marker = markers / f"{name}.running"
-    marker.touch()
+    marker.write_text(str(os.getpid()))
     if timeout is None:
         result = work(task)
     else:

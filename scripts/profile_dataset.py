@@ -9,6 +9,7 @@ for wrong usage, 130 after Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import sys
 import traceback
@@ -43,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = build_parser()
     arguments = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name must not stop an ASCII terminal
     try:
         return run(arguments, parser)
     except KeyboardInterrupt:

@@ -105,8 +105,9 @@ def inside(
     for name, path in zip((*images, *labels), paths, strict=True):
         if listing.refuses(path, case_id):
             return None, None
-        if not path.exists():
-            reason = f"{root / name}: listed for case {case_id!r} in dataset.json, but not there"
+        if not (path.is_file() or path.is_dir()):
+            what = "is no file" if path.exists() else "is not there"
+            reason = f"{root / name}: listed for case {case_id!r} in dataset.json, but {what}"
             return None, Failure(id=case_id, files=(str(path),), kind="missing-file", reason=reason)
     sources = tuple(VolumeSource(paths=(path,)) for path in paths)
     label = sources[len(images)] if labels else None

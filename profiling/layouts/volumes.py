@@ -71,7 +71,9 @@ def volumes_of_pattern(pattern: str, listing: Listing) -> Found:
     else:
         base = fixed_part(pattern)
         matches = (Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute patterns too
-        kept = listing.keep(match for match in matches if is_volume_file(match) or match.is_dir())
+        kept = listing.keep(
+            match for match in matches if match.is_dir() or (is_volume_file(match) and match.is_file())
+        )
     found = Found()
     for match in kept:
         if match.is_dir() and not is_volume_file(match):

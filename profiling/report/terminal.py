@@ -40,7 +40,7 @@ def print_warnings(warnings: Sequence[str], console: Console) -> None:
     from rich.text import Text
 
     for warning in warnings[:SHOWN_WARNINGS]:
-        console.print(Text("! ", style="yellow") + Text(warning, style="default"))
+        console.print(Text("! ", style="yellow") + Text(warning, style="default"), soft_wrap=True)
     if len(warnings) > SHOWN_WARNINGS:
         console.print(f"! and {len(warnings) - SHOWN_WARNINGS} more warnings in the file", markup=False)
 
@@ -56,7 +56,9 @@ def print_failures(failures: Sequence[Failure], profiled: int, console: Console)
         Text(f"{len(failures)} of {total} cases FAILED and are not in the numbers:", style="bold red")
     )
     for failure in failures[:SHOWN_FAILURES]:
-        console.print(Text(f"  {failure.id} [{failure.kind}] ", style="red") + Text(failure.reason))
+        console.print(
+            Text(f"  {failure.id} [{failure.kind}] ", style="red") + Text(failure.reason), soft_wrap=True
+        )
     if len(failures) > SHOWN_FAILURES:
         console.print(f"  and {len(failures) - SHOWN_FAILURES} more; all stand in the file", markup=False)
 
@@ -90,9 +92,12 @@ def _geometry(summary: Summary) -> Table:
     table.add_row(f"spacing {unit}", _triple(axes.median), _triple(axes.min), _triple(axes.max))
     if summary.anisotropy is not None:
         table.add_row("anisotropy", f"{summary.anisotropy:.3g}", "", "")
-    if len(summary.spacing_clusters) > 1:
+    if len(summary.spacing_clusters) > 1 and summary.spacing_clusters[0].cases == 1:
+        table.add_row("  all differ", "", "", "")
+    elif len(summary.spacing_clusters) > 1:
         for cluster in summary.spacing_clusters[:SHOWN_CLUSTERS]:
-            table.add_row(f"  {cluster.cases} cases", _triple(cluster.spacing), "", "")
+            plural = "s" if cluster.cases != 1 else ""
+            table.add_row(f"  {cluster.cases} case{plural}", _triple(cluster.spacing), "", "")
         rest = summary.spacing_clusters[SHOWN_CLUSTERS:]
         if rest:
             table.add_row(f"  {sum(c.cases for c in rest)} cases", f"in {len(rest)} more groups", "", "")
@@ -104,6 +109,9 @@ def _intensities(channels: Sequence[ChannelSummary], names: Sequence[str]) -> Ta
     for number, channel in enumerate(channels):
         name = names[number] if number < len(names) else f"channel {number}"
         table.add_row(_short(name), f"[dim]{channel.region}[/dim]", *[""] * 6)
+        if channel.case_weighted == channel.pooled:
+            table.add_row("  all", *_row(channel.pooled))
+            continue
         for label, numbers in (("  by case", channel.case_weighted), ("  by voxel", channel.pooled)):
             table.add_row(label, *_row(numbers))
     return table
