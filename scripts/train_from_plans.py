@@ -1,0 +1,350 @@
+"""``train-from-plans``: the reference training loop, from a plan.
+
+A thin shell over ``data``, ``training``, ``inference`` and ``checkpoint`` of :mod:`voxplan.plans`. Exit status: 0 when the training ran to its end, 1 when it could not, 2 for wrong usage, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from voxplan.plans.build import Plan
+    from voxplan.plans.inference import ValidationResult
+    from voxplan.plans.training import Event, TrainingResult, TrainingState
+    from voxplan.profiling.formats.base import CaseSource, ReadOptions
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+CHECKPOINT = "checkpoint.pt"
+PLAIN_LINES = 20
+"""Lines about steps that a run writes where there is no terminal."""
+
+EPILOG = """\
+examples:
+  train-from-plans plans.json --plan unet/3d_fullres --data Dataset501_Heads --steps 1000
+  train-from-plans plans.json --data vnc.h5 --image-key volumes/raw --label-key volumes/labels/mitochondria \\
+      --steps 60 -o trained
+  train-from-plans plans.json --data Dataset501_Heads --steps 500 --resume trained/checkpoint.pt
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    try:
+        return run(arguments, parser)
+    except KeyboardInterrupt:
+        print("train-from-plans: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - one line for people, a traceback for --debug
+        if arguments.debug:
+            traceback.print_exc()
+        else:
+            text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+            print(f"train-from-plans: {text or type(error).__name__}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="train-from-plans",
+        description="Train a planned network: patches, loss, optimizer and schedule as the plan says.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("plans", type=Path, metavar="PLANS", help="plans.json")
+    parser.add_argument("--plan", metavar="NAME", help="which plan (default: the recommended one)")
+    where = parser.add_argument_group("where the data lie, as for profile-dataset")
+    where.add_argument("--data", type=Path, metavar="DATA", help="a data folder or a single volume file")
+    where.add_argument("--images", metavar="PLACE", help="folder, file or quoted glob of the images")
+    where.add_argument("--labels", metavar="PLACE", help="folder, file or quoted glob of the label maps")
+    where.add_argument("--image-key", metavar="KEY", help="data set of the image in HDF5 and Zarr files")
+    where.add_argument("--label-key", metavar="KEY", help="data set of the label map in HDF5 and Zarr files")
+    where.add_argument(
+        "--exclude", action="append", default=[], metavar="GLOB", help="files to leave out; may be repeated"
+    )
+    where.add_argument(
+        "--spacing", nargs=3, type=_positive_number, metavar=("Z", "Y", "X"), help="wins over the files"
+    )
+    where.add_argument(
+        "--unit", choices=("mm", "um", "nm"), help="of --spacing, or of a spacing without unit"
+    )
+    where.add_argument("--axes", metavar="ORDER", help="stored axes, e.g. czyx or xyz")
+    where.add_argument(
+        "--spacing-order", choices=("zyx", "xyz"), default="zyx", help="in attributes, sidecars"
+    )
+    training = parser.add_argument_group("training")
+    training.add_argument("--steps", type=_positive, required=True, metavar="N", help="optimizer steps to do")
+    training.add_argument(
+        "--fold", type=_natural, default=0, metavar="K", help="split to train on (default 0)"
+    )
+    training.add_argument(
+        "--device", metavar="DEVICE", help="cuda, cuda:1, cpu (default: a GPU if there is one)"
+    )
+    training.add_argument(
+        "--workers", type=_natural, metavar="N", help="loader workers (default: the plan's)"
+    )
+    training.add_argument("--seed", type=_natural, default=0, metavar="N", help="of weights and patches")
+    training.add_argument(
+        "--validate-every", type=_positive, metavar="N", help="steps (default: only at the end)"
+    )
+    training.add_argument("--no-validation", action="store_true", help="do not measure Dice on held-out data")
+    training.add_argument("--resume", type=Path, metavar="CKPT", help="go on from this checkpoint")
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "-o", "--output", type=Path, default=Path("trained"), metavar="DIR", help="default: %(default)s"
+    )
+    output.add_argument("--cache-folder", type=Path, metavar="DIR", help="for plans that cache on disk")
+    output.add_argument("--debug", action="store_true", help="tracebacks of errors")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        msg = f"{text!r} is not a whole number above 0"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        msg = f"{text!r} is not a whole number from 0 on"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _positive_number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        msg = f"{text!r} is not a positive number"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Load the plan, find the cases, train, validate, save."""
+    if arguments.data is None and arguments.images is None:
+        parser.error("give --data, or --images and --labels")
+    if arguments.data is not None and not arguments.data.exists():
+        parser.error(f"--data {arguments.data}: no such file or folder")
+    plan = _choose_plan(arguments, parser)
+
+    import torch
+
+    from voxplan.plans.checkpoint import save_checkpoint
+    from voxplan.plans.data import make_dataset, make_loader
+    from voxplan.plans.training import train
+
+    device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error(f"--device {arguments.device}: there is no usable GPU on this machine; use --device cpu")
+    cases, read = _find_cases(arguments)
+    options: dict[str, Any] = {
+        "seed": arguments.seed,
+        "fold": arguments.fold,
+        "read": read,
+        "cache_folder": arguments.cache_folder,
+    }
+    dataset = make_dataset(plan, cases, training=True, **options)
+    for warning in dataset.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    validate = None if arguments.no_validation else _validator(plan, cases, options, device)
+    torch.manual_seed(arguments.seed)
+    state = _prepare(plan, device, arguments.resume)
+    loader = make_loader(plan, dataset, steps=arguments.steps, start=state.step, workers=arguments.workers)
+    print(
+        f"{plan.name}: patch {'x'.join(map(str, plan.patch_size))}, batch {plan.batch_size}, "
+        f"{plan.precision}, {len(dataset.cases)} training cases, on {device}"
+    )
+    path = arguments.output / CHECKPOINT
+
+    def save_and_validate(network: nn.Module) -> ValidationResult:
+        save_checkpoint(path, plan, state)
+        assert validate is not None
+        return validate(network)
+
+    try:
+        with _progress(state.step, arguments.steps) as on_event:
+            result = train(
+                plan,
+                loader,
+                steps=arguments.steps,
+                device=device,
+                state=state,
+                validate=None if validate is None else save_and_validate,
+                validate_every=arguments.validate_every,
+                on_event=on_event,
+            )
+    except KeyboardInterrupt:
+        if state.step:
+            save_checkpoint(path, plan, state)
+            print(f"stopped after step {state.step}; go on with --resume {path}", file=sys.stderr)
+        raise
+    save_checkpoint(path, plan, state)
+    _print_result(result, path)
+    return EXIT_OK
+
+
+def _choose_plan(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Plan:
+    from voxplan.plans import load_plans
+
+    if not arguments.plans.is_file():
+        parser.error(f"{arguments.plans}: no such file; plan-experiment writes it")
+    plans = load_plans(arguments.plans)
+    known = ", ".join(plans) or "none"
+    if arguments.plan is None:
+        if plans.recommended is None:
+            parser.error(f"{arguments.plans} recommends no plan: give --plan, one of: {known}")
+        return plans.recommended
+    if arguments.plan not in plans:
+        parser.error(f"--plan {arguments.plan}: not in {arguments.plans}; known: {known}")
+    plan = plans[arguments.plan]
+    folds = len(plan.dataset.splits)
+    if arguments.fold >= max(1, folds):
+        parser.error(f"--fold {arguments.fold}: the plan has {folds} folds, counted from 0")
+    return plan
+
+
+def _find_cases(arguments: argparse.Namespace) -> tuple[tuple[CaseSource, ...], ReadOptions]:
+    from voxplan.profiling.formats.base import FormatError, ReadOptions
+    from voxplan.profiling.layouts import discover
+
+    found = discover(
+        arguments.data,
+        images=arguments.images,
+        labels=arguments.labels,
+        image_key=arguments.image_key,
+        label_key=arguments.label_key,
+        exclude=arguments.exclude,
+    )
+    for failure in found.failures:
+        print(f"warning: left out: {failure.id}: {failure.reason}", file=sys.stderr)
+    labelled = tuple(case for case in found.cases if case.label is not None)
+    if len(labelled) < len(found.cases):
+        count = len(found.cases) - len(labelled)
+        print(f"warning: left out: {count} cases without label map", file=sys.stderr)
+    if not labelled:
+        msg = (
+            f"{arguments.data or arguments.images}: no case has a label map; give --labels, or --label-key "
+            "for HDF5 files"
+        )
+        raise FormatError(msg, kind="empty")
+    read = ReadOptions()
+    if arguments.spacing is not None:
+        z, y, x = arguments.spacing
+        read = replace(read, spacing=(z, y, x))
+    return labelled, replace(
+        read, unit=arguments.unit, axes=arguments.axes, spacing_order=arguments.spacing_order
+    )
+
+
+def _validator(
+    plan: Plan, cases: Sequence[CaseSource], options: dict[str, Any], device: Any
+) -> Callable[[Any], ValidationResult] | None:
+    """What measures a network on the held-out part; None, with a warning, where there is none."""
+    from voxplan.plans.data import make_dataset
+    from voxplan.plans.inference import validate
+    from voxplan.profiling.formats.base import FormatError
+
+    if not plan.dataset.splits:
+        print("warning: the plan holds no data back: no validation", file=sys.stderr)
+        return None
+    try:
+        held_out = make_dataset(plan, cases, training=False, **options)
+    except FormatError as error:
+        if error.kind != "empty":
+            raise
+        print(f"warning: no validation: {error}", file=sys.stderr)
+        return None
+    return lambda network: validate(network, plan, held_out, device=device)
+
+
+def _prepare(plan: Plan, device: Any, resume: Path | None) -> TrainingState:
+    from voxplan.plans.checkpoint import load_checkpoint, restore
+    from voxplan.plans.training import prepare_training
+
+    state = prepare_training(plan, device)
+    if resume is not None:
+        restore(load_checkpoint(resume, device), state)
+        print(f"resumed from {resume} after step {state.step}")
+    return state
+
+
+@contextmanager
+def _progress(before: int, steps: int) -> Iterator[Callable[[Event], None]]:
+    """A bar on a terminal; elsewhere about :data:`PLAIN_LINES` lines."""
+    from voxplan.plans.training import BatchHalved, StepDone
+
+    every = max(1, steps // PLAIN_LINES)
+    if not sys.stderr.isatty():
+
+        def tell(event: Event) -> None:
+            done = event.step - before
+            if not isinstance(event, StepDone) or done % every == 0 or done in (1, steps):
+                print(_sentence(event), flush=True)
+
+        yield tell
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=steps)
+
+        def show(event: Event) -> None:
+            if isinstance(event, StepDone):
+                text = f"loss {event.loss:.4f}  lr {event.lr:.2e}  {1 / event.seconds:.2f} it/s"
+                bar.update(task, advance=1, description=text)
+            else:
+                style = "yellow" if isinstance(event, BatchHalved) else None
+                bar.console.print(_sentence(event), style=style, markup=False)
+
+        yield show
+
+
+def _sentence(event: Event) -> str:
+    from voxplan.plans.training import BatchHalved, StepDone
+
+    if isinstance(event, StepDone):
+        rate = 1 / max(event.seconds, 1e-9)
+        return f"step {event.step}  loss {event.loss:.4f}  lr {event.lr:.2e}  {rate:.2f} it/s"
+    if isinstance(event, BatchHalved):
+        return (
+            f"step {event.step}: out of memory ({event.reason}): from now on batches of {event.batch_size}, "
+            f"{event.accumulation} of them a step"
+        )
+    return f"step {event.step}  validation {_dice(event.result)}"
+
+
+def _dice(result: ValidationResult) -> str:
+    if result.mean is None:
+        return "Dice: no class occurs in the held-out data"
+    parts = ", ".join(f"{name} {value:.3f}" for name, value in result.dice.items())
+    return f"Dice {result.mean:.3f} ({parts})"
+
+
+def _print_result(result: TrainingResult, path: Path) -> None:
+    first, last = result.smoothed(last=False), result.smoothed(last=True)
+    if first is not None and last is not None:
+        print(f"loss {first:.4f} -> {last:.4f} (means of the first and last steps)")
+    if result.validation is not None:
+        print(f"held-out {_dice(result.validation)}")
+    print(f"checkpoint: {path}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
