@@ -1,7 +1,7 @@
 """Plans handed over to other frameworks, one file a framework.
 
 Every exporter is called ``exporter(document, target, *, fingerprint, preset=None, target_gb=None,
-dataset=None)``: ``target`` is a folder for nnU-Net and MONAI and a file for PyTC; it returns the files it wrote.
+dataset=None)``: ``target`` is a folder for nnU-Net and MONAI and a file for PyTC. It returns what it wrote.
 """
 
 from __future__ import annotations

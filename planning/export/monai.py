@@ -2,8 +2,8 @@
 
 ``datastats.yaml`` holds what Auto3DSeg's algorithms read of a data set (the keys of its ``DataAnalyzer``
 summary); ``<architecture>_<configuration>/train.yaml`` is read by ``monai.bundle.ConfigParser``, which builds
-the planned network, loss, optimizer and transforms from it. MONAI's readers give spatial axes in the order X, Y,
-Z, so every size, stride and spacing is reversed.
+the planned network, loss, optimizer and transforms from it. MONAI's readers give spatial axes in the order X,
+Y, Z, so every size, stride and spacing is reversed.
 """
 
 from __future__ import annotations
