@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from voxplan.plans.architectures import ARCHITECTURES, get_architecture
-from voxplan.plans.schema import Decision, ExperimentPlan, Hardware, PlansDocument, Provenance, Task
+from voxplan.plans.schema import Decision, ExperimentPlan, Hardware, PlansDocument, Task
 from voxplan.profiling.fingerprint import Fingerprint
 from voxplan.profiling.formats.base import Unit
 
@@ -18,10 +15,10 @@ from .experiment import Assignment, plan_experiment
 from .fitting import DoesNotFitError
 from .hardware import DEFAULT_MEMORY_FRACTION, Budget, budget
 from .overrides import Overrides, collect_overrides
+from .provenance import document_provenance
 from .rules.configurations import configurations, recommend
 
 DEFAULT_ARCHITECTURES = ("unet", "mednext_s")
-PROGRAM = "plan-experiment"
 
 
 def make_plans(
@@ -69,7 +66,7 @@ def make_plans(
         failures |= failed
     fitting = [name for name, plan in plans.items() if plan.memory.fits]
     return PlansDocument(
-        provenance=_provenance(fingerprint, options or {}),
+        provenance=document_provenance(fingerprint, options or {}),
         dataset=facts.plan,
         hardware=hardware,
         plans=plans,
@@ -137,21 +134,3 @@ def _as_fallback(plan: ExperimentPlan, reasons: Sequence[str]) -> ExperimentPlan
     why = f"a smaller variant than was asked for: {'; '.join(reasons)}"
     decisions = {**plan.decisions, "architecture": Decision(by="hardware", why=why)}
     return plan.model_copy(update={"decisions": decisions, "warnings": (*plan.warnings, why)})
-
-
-def _provenance(fingerprint: Fingerprint, options: Mapping[str, str]) -> Provenance:
-    import torch
-
-    try:
-        program_version = version("voxplan")
-    except PackageNotFoundError:
-        program_version = "unknown"
-    content = fingerprint.model_dump_json(exclude={"provenance"}).encode()
-    return Provenance(
-        program=PROGRAM,
-        version=program_version,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        options=dict(options),
-        torch_version=str(torch.__version__),
-        fingerprint=hashlib.sha256(content).hexdigest(),
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-CPU_SAMPLE_VOXELS = 64**3
+CPU_SAMPLE_VOXELS = 48**3
 """Voxels of one sample on a CPU: nnU-Net's 3D UNet then takes a few seconds a step on a handful of cores. The
 memory alone would allow patches that take minutes. Our choice.
 """
