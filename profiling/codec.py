@@ -133,7 +133,10 @@ def _from_tree(tree: Any, arrays: list[NDArray[Any]], classes: dict[str, type]) 
     if "dict" in tree:
         pairs = [[_from_tree(part, arrays, classes) for part in pair] for pair in tree["dict"]]
         return {key: item for key, item in pairs}  # noqa: C416 - lists of two, not tuples
-    kind = next(name for name in ("model", "object", "data") if name in tree)
+    kind = next((name for name in ("model", "object", "data") if name in tree), None)
+    if kind is None:
+        msg = f"an unknown kind of value with {sorted(tree)}"
+        raise CodecError(msg)
     cls: Any = classes.get(tree[kind])
     if cls is None:
         msg = f"an unknown class {tree[kind]!r}"

@@ -21,6 +21,7 @@ from .fingerprint import CaseFingerprint, Failure, Fingerprint, LabelKind, Objec
 from .formats.base import CaseSource, FormatError
 from .journal import Journal, entry_name
 from .layouts.base import DiscoveredDataset
+from .sidecar import save_histograms
 from .tasks import Crash, TaskRunner, stop_workers, usable_cores
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def profile_dataset(
     journal: Path | None = None,
     case_timeout: float | None = None,
     stated_options: Mapping[str, str] | None = None,
+    histograms: Path | None = None,
 ) -> Fingerprint:
     """Profile every case and put the data set together.
 
@@ -64,6 +66,7 @@ def profile_dataset(
         journal: folder of finished cases; a temporary one if None. A run that is killed leaves it usable.
         case_timeout: seconds after which a case is ended and reported.
         stated_options: what the provenance says the user asked for.
+        histograms: file for the cases' histograms (see :mod:`.sidecar`); none if None.
 
     Raises:
         NothingProfiledError: no case could be profiled.
@@ -87,9 +90,12 @@ def profile_dataset(
             options=dict(stated_options or {}),
             seconds=round(time.perf_counter() - began, 3),
         )
+        profiled = [result for result in results if not isinstance(result, Failure)]
+        if histograms is not None and profiled:
+            save_histograms(profiled, histograms)
         return assemble_fingerprint(
             dataset,
-            [result for result in results if not isinstance(result, Failure)],
+            profiled,
             [result for result in results if isinstance(result, Failure)],
             Declared(kind=label_kind, ignore=options.ignore_label),
             provenance,

@@ -176,6 +176,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from voxplan.profiling.formats.base import ReadOptions
     from voxplan.profiling.journal import Journal, journal_folder
     from voxplan.profiling.layouts import discover
+    from voxplan.profiling.sidecar import sidecar_path
 
     dataset = discover(
         arguments.data,
@@ -211,6 +212,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
                 journal=journal,
                 case_timeout=arguments.case_timeout,
                 stated_options=_stated(arguments),
+                histograms=sidecar_path(arguments.output),
             )
     except NothingProfiledError as error:
         return _nothing_profiled(error, error.failures, arguments)

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from voxplan.profiling.case import ProfileOptions
+from voxplan.profiling.codec import CodecError
 from voxplan.profiling.combine import NothingProfiledError
 from voxplan.profiling.events import Event
 from voxplan.profiling.extract import profile_dataset
@@ -24,6 +25,7 @@ from voxplan.profiling.fingerprint import Fingerprint
 from voxplan.profiling.formats.base import CaseSource, ReadOptions, VolumeSource
 from voxplan.profiling.json_text import json_text
 from voxplan.profiling.layouts import DiscoveredDataset, discover
+from voxplan.profiling.sidecar import load_histograms
 
 _opened: list[str] = []
 _counting = False
@@ -148,6 +150,25 @@ def test_other_options_are_not_answered_from_the_journal(folder: Path, tmp_path:
     assert fingerprint.summary.spacing is not None
     assert fingerprint.summary.spacing.median == (9.0, 9.0, 9.0)
     assert fingerprint.summary.spacing_unit == "um"
+
+
+def test_histograms_beside_the_fingerprint(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "f.histograms.npz"
+    fingerprint = run(folder, jobs=1, histograms=path)
+    loaded = load_histograms(path)
+    assert list(loaded) == [case.id for case in fingerprint.cases]
+    for case in fingerprint.cases:
+        foreground = loaded[case.id].foreground[0]
+        image = nib.load(folder / "images" / f"{case.id}.nii.gz").get_fdata()
+        label = nib.load(folder / "labels" / f"{case.id}.nii.gz").get_fdata()
+        assert foreground is not None
+        assert foreground.statistics() == case.channels[0].foreground
+        values, counts = np.unique(image[label > 0], return_counts=True)
+        assert foreground.table()[0].tolist() == values.tolist()
+        assert foreground.table()[1].tolist() == counts.tolist()
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(CodecError, match="profile again"):
+        load_histograms(path)
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}\n", b"garbage", b'{"tree": 1, "arrays": [], "bytes": -1}\n'])
