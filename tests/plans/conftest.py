@@ -12,11 +12,12 @@ import pytest
 
 from voxplan.plans.architectures import get_architecture
 from voxplan.plans.build import Plan
-from voxplan.plans.schema import DatasetPlan, ExperimentPlan
+from voxplan.plans.schema import DatasetPlan, ExperimentPlan, Hardware, PlansDocument, Provenance
 from voxplan.profiling.formats.base import CaseSource, VolumeSource
 
 PlanMaker = Callable[..., Plan]
 CaseWriter = Callable[..., CaseSource]
+DocumentMaker = Callable[..., PlansDocument]
 
 
 @pytest.fixture
@@ -27,6 +28,8 @@ def make_plan() -> PlanMaker:
         dimensions = len(patch)
         network = get_architecture(architecture)
         arguments = network.topology(patch, None)
+        if architecture == "unet":
+            arguments["features"] = [8 * 2**stage for stage in range(len(arguments["strides"]))]
         scales = network.deep_supervision_scales(arguments, dimensions)
         supervised = network.deep_supervision
         weights = [0.5**level for level in range(len(scales) if supervised else 1)]
@@ -45,7 +48,7 @@ def make_plan() -> PlanMaker:
                 "batch_dice": True,
                 "deep_supervision_weights": tuple(weight / sum(weights) for weight in weights),
             },
-            "optimizer": {"name": "adamw", "lr": 1e-3, "eps": 1e-4},
+            "optimizer": {"name": "adamw", "lr": 5e-3, "eps": 1e-4},
             "schedule": {"name": "poly", "epochs": 10, "steps_per_epoch": 20},
             "loader": {"workers": 0, "cache": "none", "pin_memory": False},
             "inference": {"window": patch, "batch_size": 2},
@@ -84,6 +87,32 @@ def make_plan() -> PlanMaker:
             f"{architecture}/test",
             ExperimentPlan.model_validate(experiment),
             DatasetPlan.model_validate(dataset),
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_document(make_plan: PlanMaker) -> DocumentMaker:
+    """A document with the plans ``unet/test`` and ``mednext_s/test``; arguments as of ``make_plan``."""
+
+    def make(**changes: Any) -> PlansDocument:
+        plans = [make_plan((32, 32, 32), architecture=name, **changes) for name in ("unet", "mednext_s")]
+        return PlansDocument(
+            provenance=Provenance(
+                program="test",
+                version="0",
+                created="2026-01-01T00:00:00+00:00",
+                options={},
+                torch_version="2.13.0",
+                fingerprint="none",
+            ),
+            dataset=plans[0].dataset,
+            hardware=Hardware(
+                gpus=(), ram=2**34, ram_available=2**33, cores=2, shared_memory=None, stated=True
+            ),
+            plans={plan.name: plan.experiment for plan in plans},
+            recommended="unet/test",
         )
 
     return make
