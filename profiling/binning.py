@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 _SAFE_POWER = 1000
 """Below, 2^power and its inverse are ordinary float64 numbers."""
+_MAX_INDEX = 2.0**51
+"""Bins are numbered up to here, so that numbers relative to a window stay exact."""
 
 
 def smallest_power(dtype: np.dtype[Any]) -> int:
@@ -35,6 +37,30 @@ def bins(values: NDArray[Any], power: int) -> NDArray[Any]:
     edges = np.where(np.isfinite(scaled), edges, wide)
     lowest = float(np.finfo(values.dtype).min)
     return np.asarray(np.maximum(edges, lowest) + 0.0, values.dtype)
+
+
+def has_indices(low: Any, high: Any, power: int) -> bool:
+    """Whether the bins of all values from ``low`` to ``high`` have numbers that float64 holds exactly."""
+    largest = max(abs(float(low)), abs(float(high)))
+    return abs(power) < _SAFE_POWER and largest * 2.0**-power < _MAX_INDEX
+
+
+def bin_indices(values: NDArray[Any], power: int) -> NDArray[np.int64]:
+    """The k of the bins [k * 2^power, (k + 1) * 2^power); see :func:`has_indices`."""
+    if values.dtype.kind != "f":
+        return np.asarray(values >> values.dtype.type(power), np.int64)
+    scaled = values * np.float64(2.0**-power)
+    indices = np.floor(scaled, out=scaled).astype(np.int64)
+    if power > 0:
+        indices[(indices == 0) & (values < 0)] = -1  # scaled below the smallest number
+    return indices
+
+
+def edges_of(indices: NDArray[np.int64], power: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Lower edges of the bins with these numbers, the inverse of :func:`bin_indices`."""
+    if dtype.kind != "f":
+        return (indices << power).astype(dtype)
+    return np.asarray(np.maximum(indices * 2.0**power, float(np.finfo(dtype).min)), dtype)
 
 
 def fitting_power(values: NDArray[Any], power: int, limit: int) -> int:

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .binning import bins, fitting_power, smallest_power
+from .binning import bin_indices, bins, edges_of, fitting_power, has_indices, smallest_power
 from .counting import collapse, count_dense, count_distinct, decode, encode, merge_counts
 from .moments import sum_and_squares
 
@@ -28,6 +28,8 @@ Zero = tuple[Any, Any]
 
 _PENDING = 1 << 18
 """Distinct values that wait until they are merged, at least: sorting fewer at a time costs more in total."""
+_WINDOW = 1 << 21
+"""Bins around the median that are counted without sorting: 16 MiB of counters."""
 
 
 class ValueHistogram:
@@ -61,6 +63,8 @@ class ValueHistogram:
         )
         self._pending: list[tuple[NDArray[Any], NDArray[np.int64]]] = []
         self._pending_size = 0
+        self._window: NDArray[np.int64] | None = None
+        self._first = 0
 
     @property
     def exact(self) -> bool:
@@ -85,8 +89,11 @@ class ValueHistogram:
         if self._dense:
             count_dense(flat, self._counts)
             return
-        for start in range(0, flat.size, _PENDING):
-            self._add_wide(flat[start : start + _PENDING])
+        start = 0
+        while start < flat.size:
+            size = _PENDING if self.exact else _WINDOW // 2
+            self._add_wide(flat[start : start + size])
+            start += size
 
     def _add_wide(self, values: NDArray[Any]) -> None:
         if values.dtype.kind == "f":
@@ -95,11 +102,10 @@ class ValueHistogram:
                 self.non_finite += int(values.size - np.count_nonzero(finite))
                 values = values[finite]
         if not self.exact:
-            values = self._bin(values)
-            if not values.size:
-                return
+            self._add_binned(values)
+            return
         distinct, counts = count_distinct(values)
-        if self.exact and self.zero is not None:
+        if self.zero is not None:
             first, last = (
                 np.searchsorted(distinct, self.zero[0]),
                 np.searchsorted(distinct, self.zero[1], "right"),
@@ -108,18 +114,50 @@ class ValueHistogram:
             distinct, counts = np.delete(distinct, slice(first, last)), np.delete(counts, slice(first, last))
         self._append(distinct, counts)
 
-    def _bin(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Take zeros out, add the rest to the exact sums and extent, and return the bins of the rest."""
+    def _add_binned(self, values: NDArray[Any]) -> None:
+        """Take zeros out, add the rest to the exact sums and extent, and count its bins."""
         if self.zero is not None:
-            is_zero = (values >= self.zero[0]) & (values <= self.zero[1])
+            is_zero = values == self.zero[0]
+            if self.zero[0] != self.zero[1]:
+                is_zero = (values >= self.zero[0]) & (values <= self.zero[1])
             zeros = int(np.count_nonzero(is_zero))
             if zeros:
                 self.zeros += zeros
                 values = values[~is_zero]
-        if values.size:
-            self._add_sums(*sum_and_squares(values))
-            self._widen(values.min(), values.max())
-        return bins(values, self._power)
+        if not values.size:
+            return
+        self._add_sums(*sum_and_squares(values))
+        low, high = values.min(), values.max()
+        self._widen(low, high)
+        if self._window is None:
+            self._open_window()
+        if self._window is not None and has_indices(low, high, self._power):
+            indices = bin_indices(values, self._power) - self._first
+            outside = (indices < 0) | (indices >= _WINDOW)
+            if outside.any():
+                values, indices = values[outside], indices[~outside]
+            else:
+                values = values[:0]
+            self._window += np.bincount(indices, minlength=_WINDOW)
+        self._append(*count_distinct(bins(values, self._power)))
+
+    def _open_window(self) -> None:
+        """Counters for the bins around the median of those in use: most voxels need no sorting then."""
+        if self._values.size and has_indices(self._values[0], self._values[-1], self._power):
+            indices = bin_indices(self._values, self._power)
+            middle = int(indices[np.searchsorted(np.cumsum(self._counts), self._counts.sum() // 2)])
+            self._first = middle - _WINDOW // 2
+            self._window = np.zeros(_WINDOW, np.int64)
+
+    def _close_window(self) -> None:
+        """Move the counts of the window to those that wait."""
+        if self._window is None:
+            return
+        used = np.flatnonzero(self._window)
+        if used.size:
+            edges = edges_of(used + self._first, self._power, self.dtype)
+            self._pending.append((edges, self._window[used]))
+        self._window = None
 
     def _add_sums(self, total: int, squares: int) -> None:
         self._sums = (self._sums[0] + total, self._sums[1] + squares)
@@ -139,6 +177,7 @@ class ValueHistogram:
 
     def _compact(self) -> None:
         """Merge what waits, and widen the bins if too many are in use."""
+        self._close_window()
         if not self._pending:
             return
         parts = [(self._values, self._counts), *self._pending]

@@ -40,16 +40,20 @@ def exact_sum(values: NDArray[np.float64], counts: NDArray[np.float64] | None = 
         msg = f"exact sums are made for at most {_MAX_WEIGHT} voxels, got {weight}"
         raise OverflowError(msg)
     spare = max(2, weight.bit_length())
-    rest = values
     total = 0
-    while rest.size and (largest := float(np.abs(rest).max())) > 0.0:
-        exponent = math.frexp(largest)[1]
-        cut = math.ldexp(1.5, exponent + spare - 1)
-        leading = (rest + cut) - cut
+    rest = values
+    while rest.size and (largest := max(float(rest.max()), -float(rest.min()))) > 0.0:
+        cut = math.ldexp(1.5, math.frexp(largest)[1] + spare - 1)
+        leading = rest + cut
+        leading -= cut
         part = float(leading.sum() if counts is None else np.dot(leading, counts))
         numerator, denominator = part.as_integer_ratio()
         total += numerator << (SUM_BITS + 1 - denominator.bit_length())
-        rest = rest - leading
+        rest = np.subtract(rest, leading, out=leading)
+        if 4 * np.count_nonzero(rest) < rest.size:
+            left = np.flatnonzero(rest)
+            rest = rest[left]
+            counts = None if counts is None else counts[left]
     return total
 
 
@@ -77,11 +81,11 @@ def _sum_wide_floats(values: NDArray[np.float64], counts: NDArray[np.float64] | 
     size = np.abs(values)
     large, small = size >= 2.0**_SAFE_EXPONENT, (size < 2.0**-_SAFE_EXPONENT) & (size > 0)
     if not (large.any() or small.any()):
-        return _sum_pieces(_pieces(values), counts)
+        return _sum_doubles(values, counts)
     total = squares = 0
     for chosen, power in ((large, -_RESCALE), (small, _RESCALE), (~(large | small), 0)):
         part = np.ldexp(values[chosen], power)
-        added, added_squares = _sum_pieces(_pieces(part), None if counts is None else counts[chosen])
+        added, added_squares = _sum_doubles(part, None if counts is None else counts[chosen])
         total += added << -power if power < 0 else added >> power
         squares += added_squares << -2 * power if power < 0 else added_squares >> 2 * power
     return total, squares
@@ -97,12 +101,19 @@ def _sum_pieces(pieces: list[NDArray[np.float64]], counts: NDArray[np.float64] |
     return total, squares << (SQUARE_BITS - SUM_BITS)
 
 
+def _sum_doubles(values: NDArray[np.float64], counts: NDArray[np.float64] | None) -> tuple[int, int]:
+    """For float64 of safe magnitude: the square as its rounded value and its exact error (Dekker 1971)."""
+    scaled = values * 134217729.0  # 2^27 + 1, Veltkamp's splitting
+    high = scaled - (scaled - values)
+    low = values - high
+    square = values * values
+    error = ((high * high - square) + 2.0 * high * low) + low * low
+    squares = exact_sum(square, counts) + exact_sum(error, counts)
+    return exact_sum(values, counts), squares << (SQUARE_BITS - SUM_BITS)
+
+
 def _pieces(values: NDArray[Any]) -> list[NDArray[np.float64]]:
     """Float64 arrays of at most 26 significant bits that add up to the values: their products are exact."""
-    if values.dtype == np.float64:
-        scaled = values * 134217729.0  # 2^27 + 1, Veltkamp's splitting
-        high = scaled - (scaled - values)
-        return [high, values - high]
     if values.dtype.kind == "f" or values.dtype.itemsize <= 2:
         return [values.astype(np.float64)]
     width, parts = (16, 2) if values.dtype.itemsize == 4 else (22, 3)

@@ -99,8 +99,11 @@ class Distribution:
 
     @property
     def error(self) -> float:
-        """Bound on the error of every intensity of :meth:`table`."""
-        return 0.0 if not self.step else float(np.nextafter(abs(self.slope) * self.step / 2, np.inf))
+        """Bound on the error of every intensity of :meth:`table`: half a bin, and rounding to float64."""
+        if not self.step:
+            return 0.0
+        rounding = float(np.spacing(max(abs(end) for end in self.range)))
+        return abs(self.slope) * self.step / 2 + 2 * rounding
 
     def table(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Intensities, ascending (the middle of bins), and how many voxels have each."""

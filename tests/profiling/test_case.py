@@ -126,7 +126,7 @@ def scans(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=120)
+@settings(deadline=None, max_examples=80)
 @given(scans())
 def test_regions_equal_numpy_on_whole_arrays(case: dict[str, Any]) -> None:
     layout = {"sequential": case["sequential"], "block": (1, 7, 9) if case["sequential"] else case["block"]}
@@ -163,7 +163,7 @@ def summed_up(images: list[Volume], label: Volume | None, scan: CaseScan | None)
     return summarize(case, Path(), "key", images, label, scan)
 
 
-@settings(max_examples=40)
+@settings(deadline=None, max_examples=40)
 @given(scans(), st.integers(0, 5))
 def test_parts_of_a_volume_merge_to_the_whole(case: dict[str, Any], cut: int) -> None:
     images: list[Volume] = [

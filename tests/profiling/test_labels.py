@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -31,6 +31,7 @@ def of_ids(*ids: int, dtype: str = "u2") -> LabelTable:
     return table(np.array([0, *ids], dtype))
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     st.sampled_from(["b1", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8"]).flatmap(
         lambda name: hnp.arrays(np.dtype(name), st.integers(1, 200))

