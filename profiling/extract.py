@@ -60,7 +60,7 @@ def profile_dataset(
     Args:
         dataset: what a layout discovered.
         options: how cases are read.
-        jobs: worker processes; None for one a usable core.
+        jobs: worker processes; None for one a usable core (for headers only: this process).
         label_kind: what the labels are, where the user says so.
         on_event: called in this process, as results come.
         journal: folder of finished cases; a temporary one if None. A run that is killed leaves it usable.
@@ -148,7 +148,7 @@ def _run(
             tasks.append(task)
         else:
             found[case.id] = known
-    workers = min(jobs or usable_cores(), len(tasks)) if tasks else 1
+    workers = min(jobs or _default_jobs(options), len(tasks)) if tasks else 1
     progress.tell("begin", jobs=workers)
     for case_id, result in found.items():
         progress.finish(case_id, result, resumed=True)
@@ -171,6 +171,11 @@ def _run(
             stop_workers()
     store.prune(entry_name(case, depends_on) for case in dataset.cases)
     return [found[case.id] for case in dataset.cases]
+
+
+def _default_jobs(options: ProfileOptions) -> int:
+    """One a usable core; one in all for headers, which take less time than handing a case to a process."""
+    return 1 if options.headers_only else usable_cores()
 
 
 def run_case(task: CaseTask) -> CaseResult | Failure:

@@ -8,6 +8,8 @@ from typing import Any
 WIDTH = 110
 """Characters; what fits stays on one line."""
 
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
 
 def json_text(value: Any) -> str:
     """The JSON text of plain values (dict, list, str, int, float, bool, None), ending in a newline.
@@ -20,11 +22,11 @@ def json_text(value: Any) -> str:
 
 def _text(value: Any, indent: int) -> str:
     if isinstance(value, dict):
-        items = [f"{json.dumps(str(key))}: {_text(item, indent + 1)}" for key, item in value.items()]
+        items = [f"{_encode(str(key))}: {_text(item, indent + 1)}" for key, item in value.items()]
         return _joined(items, "{}", indent)
     if isinstance(value, list | tuple):
         return _joined([_text(item, indent + 1) for item in value], "[]", indent)
-    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+    return _encode(value)
 
 
 def _joined(items: list[str], brackets: str, indent: int) -> str:
