@@ -24,13 +24,10 @@ OURS = "voxplan"
 
 
 def profile(scratch: Path, *arguments: object) -> Command:
-    """profile-dataset in a fresh process, without a journal left from the run before."""
-    program = (
-        "import shutil, sys; from voxplan.scripts.profile_dataset import main; "
-        f"shutil.rmtree({str(scratch)!r}, ignore_errors=True); sys.exit(main(sys.argv[1:]))"
-    )
+    """profile-dataset in a fresh process, which uses no journal left from the run before."""
+    program = "import sys; from voxplan.scripts.profile_dataset import main; sys.exit(main(sys.argv[1:]))"
     output = scratch / "fingerprint.json"
-    words = (*map(str, arguments), "--output", str(output), "--quiet")
+    words = (*map(str, arguments), "--output", str(output), "--fresh", "--quiet")
     return Command(name=OURS, argv=(sys.executable, "-c", program, *words))
 
 
@@ -119,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in options.only:
             print(f"\n## {name}\n", flush=True)
             commands = BENCHES[name](
-                options.bench, Path(scratch) / "run", options.nnunet_python, not options.no_peers
+                options.bench, Path(scratch), options.nnunet_python, not options.no_peers
             )
             runs = in_turn(
                 commands, rounds=options.rounds, before_each=lambda: forget_cached(files), warm_up=False
