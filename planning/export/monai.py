@@ -16,9 +16,10 @@ from typing import Any
 import yaml
 
 from voxplan.plans.schema import ChannelNormalization, DatasetPlan, ExperimentPlan, PlansDocument
-from voxplan.profiling.fingerprint import Fingerprint, IntensityStatistics
+from voxplan.profiling.fingerprint import Fingerprint
 
 from ..nnunet_fingerprint import NnunetDataset
+from .monai_datastats import datastats
 
 
 def export_monai(
@@ -66,77 +67,6 @@ def _write(path: Path, content: Any) -> Path:
 def _reversed(values: Sequence[Any]) -> list[Any]:
     """ZYX to XYZ."""
     return list(values)[::-1]
-
-
-def datastats(fingerprint: Fingerprint) -> dict[str, Any]:
-    """The summary and the cases, under the keys of Auto3DSeg's DataAnalyzer."""
-    summary = fingerprint.summary
-    shape, crop, spacing = summary.shape, summary.shape_after_crop, summary.spacing
-    image: dict[str, Any] = {
-        "channels": _one(len(summary.channels)),
-        "cropped_shape": _axes(crop.min, crop.median, crop.max),
-        "shape": _axes(shape.min, shape.median, shape.max),
-    }
-    if spacing is not None:
-        image["spacing"] = _axes(spacing.min, spacing.median, spacing.max)
-    foreground = [
-        _intensity(channel.case_weighted) for channel in summary.channels if channel.case_weighted is not None
-    ]
-    return {
-        "stats_summary": {
-            "n_cases": summary.cases,
-            "image_stats": image,
-            "image_foreground_stats": {"intensity": foreground},
-            "label_stats": {
-                "labels": sorted(
-                    {v for values in fingerprint.dataset.labels.classes.values() for v in values}
-                ),
-                "pixel_percentage": summary.class_frequencies or {},
-            },
-        },
-        "stats_by_cases": [_case(case) for case in fingerprint.cases],
-    }
-
-
-def _case(case: Any) -> dict[str, Any]:
-    """One case; spacing only where it is known."""
-    image: dict[str, Any] = {
-        "channels": len(case.channels),
-        "shape": [_reversed(case.shape)],
-        "cropped_shape": [_reversed(case.shape_after_crop)],
-    }
-    if case.spacing.values is not None:
-        image["spacing"] = _reversed(case.spacing.values)
-    foreground = [_intensity(c.foreground) for c in case.channels if c.foreground is not None]
-    return {
-        "image_filepath": list(case.images),
-        "label_filepath": case.label,
-        "image_stats": image,
-        "image_foreground_stats": {"intensity": foreground},
-    }
-
-
-def _one(value: float) -> dict[str, float]:
-    return {"max": value, "mean": value, "median": value, "min": value}
-
-
-def _axes(low: Sequence[float], median: Sequence[float], high: Sequence[float]) -> dict[str, list[float]]:
-    return {"max": _reversed(high), "median": _reversed(median), "min": _reversed(low)}
-
-
-def _intensity(statistics: IntensityStatistics) -> dict[str, float]:
-    """Under MONAI's names: ``stdev``, and percentiles with underscores."""
-    return {
-        "max": statistics.max,
-        "mean": statistics.mean,
-        "median": statistics.median,
-        "min": statistics.min,
-        "percentile_00_5": statistics.percentile_00_5,
-        "percentile_10_0": statistics.percentile_10,
-        "percentile_90_0": statistics.percentile_90,
-        "percentile_99_5": statistics.percentile_99_5,
-        "stdev": statistics.std,
-    }
 
 
 def bundle(plan: ExperimentPlan, dataset: DatasetPlan) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def exported(
 
 
 def networks_build(preset: str, name: str, fingerprint: NnunetFingerprint, dataset: NnunetDataset) -> str:
-    """Every configuration's network from nnU-Net's builder; its outputs have the patch's shape and the strides'."""
+    """Every configuration's network from nnU-Net's builder, and the shape of its output."""
     _, manager, dataset_json = exported(preset, name, fingerprint, dataset)
     heads = manager.get_label_manager(dataset_json).num_segmentation_heads
     shapes = []
