@@ -48,11 +48,11 @@ class ListDynUNet(DynUNet):
         del self.skip_layers  # a second registration of the same modules: doubled keys in checkpoints
         del self.heads
 
-    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits of ``(batch, channels, *patch)``; in training with deep supervision a list, finest first."""
         supervised = self.training and self.deep_supervision
         skips: list[Tensor] = []
-        features = image
+        features = x
         for block in (self.input_block, *self.downsamples):
             features = run(block, features, checkpointing=self.checkpointing)
             skips.append(features)

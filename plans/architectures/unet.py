@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..schema import Ints, OptimizerChoice
+from ..schema import Ints, Model, OptimizerChoice
 from .base import Architecture, Arguments, Recipe
 from .stages import StageArguments, cumulative_strides, smallest_patch, stage_arguments
 
@@ -30,7 +30,7 @@ class StagedUNet(Architecture):
 
     deep_supervision = True
     checkpointing = True
-    arguments_model: ClassVar[type[StageArguments]] = StageArguments
+    arguments_model: ClassVar[type[Model]] = StageArguments
 
     def topology(self, patch_size: Ints, spacing: tuple[float, ...] | None) -> dict[str, Any]:
         """nnU-Net's strides, kernels and channels for this patch; one too small for three stages is grown."""
