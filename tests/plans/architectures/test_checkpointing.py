@@ -9,7 +9,7 @@ from torch import nn
 from voxplan.plans.architectures import ARCHITECTURES, Architecture, get_architecture
 
 NAMES = [name for name in ARCHITECTURES if ARCHITECTURES[name].checkpointing]
-LARGER_VARIANTS = {name for name in NAMES if name.startswith("mednext_")} - {"mednext_s", "mednext_m_k5"}
+LARGER_VARIANTS = {name for name in NAMES if name.startswith("mednext_")} - {"mednext_s"}
 """The same code again."""
 
 
