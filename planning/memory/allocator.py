@@ -1,7 +1,8 @@
-"""A model of PyTorch's CUDA caching allocator, to replay a trace through: what is reserved, not only allocated.
+"""A model of PyTorch's CUDA caching allocator: replayed over a trace, it tells what is reserved.
 
-Constants and rules as in ``c10/cuda/CUDACachingAllocator.cpp`` and ``c10/core/AllocatorConfig.h`` (torch 2.13)
-with the default ``PYTORCH_CUDA_ALLOC_CONF``: one stream, no ``max_split_size_mb``, no rounding to powers of two.
+Constants and rules as in ``c10/cuda/CUDACachingAllocator.cpp`` and ``c10/core/AllocatorConfig.h`` (torch
+2.13) with the default ``PYTORCH_CUDA_ALLOC_CONF``: one stream, no ``max_split_size_mb``, no rounding to
+powers of two.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class OutOfMemoryError(RuntimeError):
     """The replay needed more than its limit, as the GPU would."""
 
 
-class _Block:
+class Block:
     """A piece of a segment; ``before`` and ``after`` are its neighbours there."""
 
     __slots__ = ("after", "before", "free", "size", "small", "start")
@@ -36,8 +37,8 @@ class _Block:
     def __init__(self, start: int, size: int, small: bool) -> None:
         self.start, self.size, self.small = start, size, small
         self.free = True
-        self.before: _Block | None = None
-        self.after: _Block | None = None
+        self.before: Block | None = None
+        self.after: Block | None = None
 
 
 def round_size(size: int) -> int:
@@ -58,7 +59,7 @@ class Allocator:
     """Serves requests as the caching allocator would, and counts.
 
     Args:
-        expandable_segments: as ``PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True``: one growing segment a pool.
+        expandable_segments: as that option of ``PYTORCH_CUDA_ALLOC_CONF``: one growing segment a pool.
         limit: bytes that may be reserved; cached segments are then given back before giving up.
     """
 
@@ -67,12 +68,12 @@ class Allocator:
         self.allocated = self.reserved = 0
         self.peak_allocated = self.peak_reserved = 0
         self._free: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
-        self._by_start: dict[int, _Block] = {}
+        self._by_start: dict[int, Block] = {}
         self._next = {True: 0, False: 1 << 60}
         """Addresses: the pools lie apart; segments never touch unless they are expandable."""
-        self._last: dict[bool, _Block | None] = {True: None, False: None}
+        self._last: dict[bool, Block | None] = {True: None, False: None}
 
-    def allocate(self, size: int) -> _Block:
+    def allocate(self, size: int) -> Block:
         """A block of at least ``size`` bytes.
 
         Raises:
@@ -82,10 +83,7 @@ class Allocator:
         small = wanted <= SMALL_SIZE
         pool = self._free[small]
         found = bisect_left(pool, (wanted, -1))
-        if found < len(pool):
-            block = self._by_start[pool.pop(found)[1]]
-        else:
-            block = self._grow(wanted, small)
+        block = self._by_start[pool.pop(found)[1]] if found < len(pool) else self._grow(wanted, small)
         remaining = block.size - wanted
         if remaining >= MIN_BLOCK if small or self.expandable_segments else remaining > SMALL_SIZE:
             self._split(block, wanted)
@@ -94,7 +92,7 @@ class Allocator:
         self.peak_allocated = max(self.peak_allocated, self.allocated)
         return block
 
-    def release(self, block: _Block) -> None:
+    def release(self, block: Block) -> None:
         """Give a block back to its pool, merged with free neighbours."""
         self.allocated -= block.size
         block.free = True
@@ -117,7 +115,7 @@ class Allocator:
                     kept.append((size, start))
             pool[:] = kept
 
-    def _drop(self, block: _Block, small: bool) -> None:
+    def _drop(self, block: Block, small: bool) -> None:
         self.reserved -= block.size
         del self._by_start[block.start]
         if block.before is not None:
@@ -127,7 +125,7 @@ class Allocator:
             if self.expandable_segments:
                 self._next[small] = block.start
 
-    def _grow(self, wanted: int, small: bool) -> _Block:
+    def _grow(self, wanted: int, small: bool) -> Block:
         page = SMALL_BUFFER if small else LARGE_BUFFER
         last = self._last[small]
         tail = last if self.expandable_segments and last is not None and last.free else None
@@ -150,7 +148,7 @@ class Allocator:
             self._take(tail)
             tail.size += need
             return tail
-        block = _Block(start, need, small)
+        block = Block(start, need, small)
         self._by_start[start] = block
         if self.expandable_segments:
             last = self._last[small]
@@ -160,8 +158,8 @@ class Allocator:
         self._last[small] = block
         return block
 
-    def _split(self, block: _Block, wanted: int) -> None:
-        rest = _Block(block.start + wanted, block.size - wanted, block.small)
+    def _split(self, block: Block, wanted: int) -> None:
+        rest = Block(block.start + wanted, block.size - wanted, block.small)
         block.size = wanted
         rest.before, rest.after = block, block.after
         if rest.after is not None:
@@ -172,11 +170,11 @@ class Allocator:
             self._last[block.small] = rest
         insort(self._free[block.small], (rest.size, rest.start))
 
-    def _take(self, block: _Block) -> None:
+    def _take(self, block: Block) -> None:
         pool = self._free[block.small]
         del pool[bisect_left(pool, (block.size, block.start))]
 
-    def _join(self, one: _Block, other: _Block) -> _Block:
+    def _join(self, one: Block, other: Block) -> Block:
         first, second = (one, other) if one.start < other.start else (other, one)
         first.size += second.size
         first.after = second.after
@@ -223,7 +221,7 @@ def replay(
         OutOfMemoryError: the events need more than ``limit``.
     """
     allocator = Allocator(expandable_segments=expandable_segments, limit=limit)
-    held: dict[int, _Block] = {}
+    held: dict[int, Block] = {}
     allocated: list[int] = []
     reserved: list[int] = []
     served = [0] * len(sizes)

@@ -1,14 +1,14 @@
 """CUDA's autocast played on meta tensors: which operators run in fp16 or bf16, which in fp32.
 
-PyTorch casts in kernels of a dispatch key of its own, above autograd. Meta tensors never have CUDA's key, so the
-same casts are registered here, from Python, for the key of a backend that no build of torch has (Graphcore's
-IPU), and that key is switched on for the length of a trace. Unlike a ``TorchFunctionMode`` this also sees what
-``interpolate``, ``cross_entropy`` or attention call inside, and what gradient checkpointing runs again. Nothing
-outside a trace is touched: without the switch the key is never reached.
+PyTorch casts in kernels of a dispatch key of its own, above autograd. Meta tensors never have CUDA's key, so
+the same casts are registered here, from Python, for the key of a backend that no build of torch has
+(Graphcore's IPU), and that key is switched on for the length of a trace. Unlike a ``TorchFunctionMode`` this
+also sees what ``interpolate``, ``cross_entropy`` or attention call inside, and what gradient checkpointing
+runs again. Nothing outside a trace is touched: without the switch the key is never reached.
 
-The table follows ``torch/include/ATen/autocast_mode.h`` (torch 2.13), plus what ``autocast_mode.cpp`` registers
-by hand; a test holds it against the operators that torch itself registers for CUDA. ``cat`` and ``stack`` are in
-neither: they promote by themselves.
+The table follows ``torch/include/ATen/autocast_mode.h`` (torch 2.13), plus what ``autocast_mode.cpp``
+registers by hand; a test holds it against the operators that torch itself registers for CUDA. ``cat`` and
+``stack`` are in neither: they promote by themselves.
 """
 
 from __future__ import annotations
@@ -61,6 +61,10 @@ POLICIES: dict[str, Policy] = {
 
 KEY = "AutocastIPU"
 """Dispatch key that carries the played autocast."""
+
+
+def _key() -> Any:
+    return torch._C.DispatchKey.__members__[KEY]
 
 
 @dataclass
@@ -141,11 +145,11 @@ def _positional_dtype(names: list[str], args: tuple[Any, ...]) -> bool:
 
 @cache
 def _registered() -> tuple[torch.library.Library, ...]:
-    """Register the casts, once a process; operators that this torch lacks are left out, others fall through."""
+    """Register the casts, once a process; what is not in the table, or not in this torch, falls through."""
     library = torch.library.Library("aten", "IMPL")
     others = torch.library.Library("_", "IMPL")
     others.fallback(torch.library.fallthrough_kernel, KEY)
-    keyset = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastIPU)
+    keyset = torch._C.DispatchKeySet(_key())
     for name, policy in POLICIES.items():
         packet = getattr(torch.ops.aten, name.partition(".")[0], None)
         overload = name.partition(".")[2] or "default"
@@ -164,7 +168,7 @@ def play_autocast(dtype: torch.dtype | None) -> Iterator[None]:
         yield
         return
     _registered()
-    key = torch._C.DispatchKey.AutocastIPU
+    key = _key()
     before = _state.dtype
     _state.dtype = dtype
     excluded = torch._C._dispatch_tls_is_dispatch_key_excluded(key)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from .step import Implementation, Loss
 
 CPU_NOTE = (
-    "CPU: live tensors plus the process itself; temporaries inside kernels (oneDNN) and what malloc keeps are "
-    "not modelled"
+    "CPU: live tensors plus the process itself; temporaries inside kernels (oneDNN) and what malloc keeps "
+    "are not modelled"
 )
 CUDA_NOTE = "no GPU measurement stands behind this estimate yet; it describes eager execution"
 

@@ -39,8 +39,8 @@ class Convolution(NamedTuple):
 class Trace:
     """Memory events of a training step, in order.
 
-    A block is one storage, or one temporary that a kernel holds. ``events`` holds ``(block, operation)`` for an
-    allocation and ``(~block, operation)`` for a release.
+    A block is one storage, or one temporary that a kernel holds. ``events`` holds ``(block, operation)`` for
+    an allocation and ``(~block, operation)`` for a release.
     """
 
     operations: list[Operation] = field(default_factory=list)

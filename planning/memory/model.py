@@ -34,8 +34,8 @@ class MemoryModel:
         architecture: a registered name, or a callable that builds the network.
         arguments: of the registered architecture's ``build``; the topology stays what they say.
         dimensions: 2 or 3.
-        patch_unit: for a callable: patch sizes are multiples of it per axis; for a registered architecture its
-            own smallest patch.
+        patch_unit: for a callable, what its patch sizes are multiples of, per axis; for a registered
+            architecture its own smallest patch.
         options: further arguments of ``estimate_training_memory``, by the same names.
     """
 
@@ -86,6 +86,11 @@ class MemoryModel:
         self._scaled: ScaledTrace | None = None
         self._unlike = False
         self._totals: dict[Size, int] = {}
+
+    @property
+    def minimum_patch(self) -> Ints:
+        """The smallest patch, as the architecture or ``patch_unit`` says."""
+        return self._unit
 
     def total(self, patch_size: Ints, batch_size: int) -> int:
         """Predicted bytes of the process.

@@ -1,9 +1,9 @@
 """From two traces of one network to its step at any patch and batch.
 
-In a fixed topology every axis of every tensor is constant, proportional to the batch, or affine in one edge of
-the patch (a transposed convolution makes ``2 n - 1``), and follows from two traces. The events, with their sizes
-scaled, then replay through the allocator. Where no tensor fills a block, its bytes are taken as constant,
-proportional to the batch or to batch x voxels, or affine in batch x voxels.
+In a fixed topology every axis of every tensor is constant, proportional to the batch, or affine in one edge
+of the patch (a transposed convolution makes ``2 n - 1``), and follows from two traces. The events, with their
+sizes scaled, then replay through the allocator. Where no tensor fills a block, its bytes are taken as
+constant, proportional to the batch or to batch x voxels, or affine in batch x voxels.
 """
 
 from __future__ import annotations
@@ -25,9 +25,14 @@ class Size:
     patch: tuple[int, ...]
 
     @property
+    def voxels(self) -> int:
+        """Of one sample."""
+        return prod(self.patch)
+
+    @property
     def volume(self) -> int:
         """Batch x voxels."""
-        return self.batch * prod(self.patch)
+        return self.batch * self.voxels
 
 
 def _number(first: int, second: int, one: Size, other: Size) -> Scale:
@@ -38,14 +43,20 @@ def _number(first: int, second: int, one: Size, other: Size) -> Scale:
         return lambda size: ceil(first * size.batch / one.batch)
     if first * other.volume == second * one.volume:
         return lambda size: ceil(first * size.volume / one.volume)
+    if first * other.voxels == second * one.voxels:
+        return lambda size: ceil(first * size.voxels / one.voxels)
     slope = (second - first) / (other.volume - one.volume)
     return lambda size: max(0, round(first + slope * (size.volume - one.volume)))
 
 
 def _edge(first: int, second: int, one: Size, other: Size, axis: int) -> Scale:
-    """Length of a spatial axis."""
-    if first == second:
-        return lambda size: first
+    """Length of a spatial axis, or of all of them flattened into one."""
+    if (
+        first == second
+        or first * other.voxels == second * one.voxels
+        or first * other.volume == second * one.volume
+    ):
+        return _number(first, second, one, other)
     start, stop = one.patch[axis], other.patch[axis]
     return lambda size: max(1, round(first + (second - first) * (size.patch[axis] - start) / (stop - start)))
 

@@ -34,8 +34,7 @@ class DoesNotFitError(ValueError):
 def _last_that_fits(count: int, fits: Callable[[int], bool]) -> int:
     """The last index below ``count`` that fits, -1 if none, where larger ones need more.
 
-    Allocators round, so that more may need less by a little: the answer is one that fits, next to one that does
-    not.
+    Allocators round, so that more may need less by a little: the answer fits, and its neighbour does not.
     """
     low, high = -1, count
     while high - low > 1:
@@ -82,7 +81,7 @@ def largest_batch(model: MemoryModel, patch_size: Ints, budget: int, *, maximum:
 def largest_patch(
     model: MemoryModel, budget: int, *, batch_size: int, step: Ints, maximum: Ints, minimum: Ints
 ) -> Fit:
-    """The largest patch, grown evenly by ``step`` from ``minimum`` to ``maximum``, that fits ``budget`` bytes.
+    """The largest patch that fits ``budget`` bytes, grown by ``step`` from ``minimum`` to ``maximum``.
 
     Args:
         model: of the network.

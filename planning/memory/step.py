@@ -1,8 +1,8 @@
 """One training step as training runs it, on any device: what is traced, and what the consistency test runs.
 
-Forward and loss under autocast, backward, unscaling where fp16, clipping of the gradient norm, optimizer step.
-What PyTorch refuses on meta tensors (GradScaler, fused optimizers, clipping by foreach) is played with the same
-tensors that its CUDA code makes.
+Forward and loss under autocast, backward, unscaling where fp16, clipping of the gradient norm, optimizer
+step. What PyTorch refuses on meta tensors (GradScaler, fused optimizers, clipping by foreach) is played with
+the same tensors that its CUDA code makes.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class _Fused(torch.optim.Optimizer):
         self._tensors, self._counter = tensors, counter
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Make the state where it is missing."""
         for parameter in self.param_groups[0]["params"]:
             state = self.state[parameter]
@@ -169,16 +169,16 @@ def _run_step(
     tracker.begin("forward", step)
     source = torch.zeros(settings.batch_size, settings.in_channels, *settings.patch_size, device=device)
     target = make_target(settings, device)
-    optimizer.zero_grad(set_to_none=True)
     with play_autocast(dtype):
         outputs = outputs_of(network(source), len(settings.patch_size))
         tracker.begin("loss", step)
         loss = make_loss(len(outputs))(outputs if len(outputs) > 1 else outputs[0], target)
+        del outputs
     if scaler is not None:
         loss = loss * scaler.scale
     tracker.begin("backward", step)
     with play_recomputation(dtype):
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
     gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
     for gradient in gradients:
         tracker.label(gradient, "gradients")
@@ -191,6 +191,7 @@ def _run_step(
         for value in state.values():
             if isinstance(value, Tensor):
                 tracker.label(value, "optimizer")
+    optimizer.zero_grad(set_to_none=True)
 
 
 def trace_training(
@@ -204,7 +205,7 @@ def trace_training(
 
     Args:
         build: makes the network; called with the device as default device.
-        make_loss: the loss for a number of outputs, called with the outputs (one tensor if one) and the target.
+        make_loss: the loss for so many outputs, called with the outputs (one tensor if one) and the target.
         settings: the step.
         device: ``meta``, or ``cpu`` to run it for real.
     """

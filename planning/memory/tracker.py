@@ -44,7 +44,7 @@ class Tracker(TorchDispatchMode):
     """
 
     def __init__(self, device: str = "meta") -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.trace = Trace()
         self.phase: Phase = "setup"
         self.step = 0
@@ -53,7 +53,7 @@ class Tracker(TorchDispatchMode):
         self._names: dict[Any, str] = {}
         self._results = MetaResults() if device == "meta" else None
 
-    def follow(self, tensor: Tensor, kind: Kind = "activations") -> None:
+    def follow(self, tensor: Tensor, kind: Kind = "activations", *, whole_storage: bool = True) -> None:
         """Count a tensor's storage from now on, if it is not counted yet."""
         if tensor.device.type != self._device:
             return
@@ -62,7 +62,8 @@ class Tracker(TorchDispatchMode):
         if key in self._watched:
             return
         watch = _Watch(storage, self._release)
-        watch.block = self._allocate(storage.nbytes(), kind, tensor)
+        size = storage.nbytes() if whole_storage else tensor.numel() * tensor.element_size()
+        watch.block = self._allocate(size, kind, tensor)
         watch.key = key
         self._watched[key] = watch
 
@@ -113,7 +114,8 @@ class Tracker(TorchDispatchMode):
             self._convolution_backward(args, out)
         else:
             if isinstance(out, Tensor):
-                self.follow(out)
+                # One-threaded CPU convolutions may return a corner of a larger storage; CUDA's never do.
+                self.follow(out, whole_storage=func not in _CONVOLUTIONS)
             elif isinstance(out, list | tuple):
                 for item in out:
                     if isinstance(item, Tensor):

@@ -49,7 +49,7 @@ def check_numbers(
             msg = f"{name} must be one of {', '.join(known)}, got {text!r}"
             raise ValueError(msg)
     if device == "cpu" and precision != "fp32":
-        msg = f"precision must be fp32 on the CPU, got {precision!r}: other precisions are modelled for CUDA only"
+        msg = f"precision must be fp32 on the CPU, got {precision!r}: the others are modelled for CUDA only"
         raise ValueError(msg)
 
 
@@ -68,7 +68,7 @@ def explain_failure(error: Exception, *, patch_size: Ints, batch_size: int, in_c
         return NetworkFailedError(msg)
     msg = (
         f"the network fails on an input of shape {(batch_size, in_channels, *patch_size)}: "
-        f"{type(error).__name__}: {text}; check that patch_size is large enough and a multiple of the network's "
-        "strides, and in_channels and out_channels are those it was built for"
+        f"{type(error).__name__}: {text}; check that patch_size is large enough and a multiple of the "
+        "network's strides, and in_channels and out_channels are those it was built for"
     )
     return NetworkFailedError(msg)

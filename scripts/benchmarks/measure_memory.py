@@ -1,13 +1,14 @@
 """Measure real training steps beside their estimates: the harness behind every constant of the memory model.
 
-    python scripts/benchmarks/measure_memory.py -o measured.json                  # the grid on the GPU at hand
+    python scripts/benchmarks/measure_memory.py -o measured.json             # the grid on the GPU at hand
     python scripts/benchmarks/measure_memory.py -o measured.json --caps 0 8 11 24 80
     python scripts/benchmarks/measure_memory.py --device cpu --quick -o quick.json
 
-Every step runs in a process of its own. A cap of N GB stands for a card of that size (``0``: the whole card), by
-``torch.cuda.set_per_process_memory_fraction``. The file is written after every step, and a second run goes on
-where the first one ended. What a case records: peaks of the first step and of the steady state, the process's
-use as the driver reports it, for some the allocator's events, and the estimate of the same torch version.
+Every step runs in a process of its own. A cap of N GB stands for a card of that size (``0``: the whole card),
+by ``torch.cuda.set_per_process_memory_fraction``. The file is written after every step, and a second run goes
+on where the first one ended. What a case records: peaks of the first step and of the steady state, the
+process's use as the driver reports it, for some the allocator's events, and the estimate of the same torch
+version.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ GRID: tuple[Case, ...] = (
     Case("resenc_unet", _cube(96), 2, classes=105),
 )
 QUICK: tuple[Case, ...] = (
-    Case("basic_unet", _cube(16), 1, precision="fp32"),
+    Case("basic_unet", _cube(32), 1, precision="fp32"),
     Case("mednext_s", _cube(32), 1, precision="fp32", checkpointing=True),
 )
 
@@ -160,29 +161,31 @@ def run_steps(case: Case, request: Any, device: str) -> dict[str, Any]:
     """Train for real: a first step, then the steady state; what each one took."""
     import torch
 
-    from voxplan.planning.memory.step import AUTOCAST, CLIP_NORM, make_optimizer, make_target, outputs_of
+    from voxplan.planning.memory.step import make_optimizer, make_target, outputs_of
+    from voxplan.plans.training import training_step
 
     torch.backends.cudnn.benchmark = case.benchmark
     with torch.device(device):
         network = request.build()
     network.train()
     optimizer = make_optimizer(request.optimizer, list(network.parameters()), request.implementation)
-    dtype = AUTOCAST[case.precision]
-    scaler = torch.amp.GradScaler(device, enabled=case.precision == "fp16")
+    scaler = torch.amp.GradScaler(device) if case.precision == "fp16" else None
     settings = request.settings()
 
+    def loss(result: Any, target: torch.Tensor) -> torch.Tensor:
+        outputs = outputs_of(result, len(case.patch))
+        return request.make_loss(len(outputs))(outputs if len(outputs) > 1 else outputs[0], target)
+
     def step() -> None:
-        source = torch.randn(case.batch, 1, *case.patch, device=device)
-        target = make_target(settings, device)
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
-            outputs = outputs_of(network(source), len(case.patch))
-            loss = request.make_loss(len(outputs))(outputs if len(outputs) > 1 else outputs[0], target)
-        scaler.scale(loss).backward()
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM)
-        scaler.step(optimizer)
-        scaler.update()
+        training_step(
+            network,
+            loss,  # type: ignore[arg-type]
+            optimizer,
+            torch.randn(case.batch, 1, *case.patch, device=device),
+            make_target(settings, device),
+            precision=request.precision,
+            scaler=scaler,
+        )
 
     if device == "cpu":
         step()
@@ -324,7 +327,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, required=True, help="JSON file; continued if it exists")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true", help="two small cases instead of the grid")
-    parser.add_argument("--caps", type=int, nargs="+", default=None, help="card sizes in GB; 0: the whole card")
+    parser.add_argument(
+        "--caps", type=int, nargs="+", default=None, help="card sizes in GB; 0: the whole card"
+    )
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
@@ -335,7 +340,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         held = json.loads(options.output.read_text())
         same = {key: value for key, value in held["machine"].items() if key != "time"}
         if any(document["machine"].get(key) != value for key, value in same.items()):
-            print(f"{options.output} was measured on another machine or torch: name another file", file=sys.stderr)
+            print(
+                f"{options.output} was measured on another machine or torch: name another file",
+                file=sys.stderr,
+            )
             return 2
         document = held
     done = {(item["name"], item["cap"]) for item in document["measurements"] if item["status"] != "failed"}
