@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from .base import FormatError, Reader, ReadOptions, Volume, VolumeSource
+from .damage import damage_named
 from .dicom import DicomReader
 from .hdf5 import Hdf5Reader
 from .itk import ItkReader
 from .nifti import NiftiReader
 from .slices import PngReader, SliceStack
+from .spacing import resolve_spacing
 from .tiff import TiffReader
 from .zarr import ZarrReader
 
@@ -69,15 +71,15 @@ def open_volume(source: VolumeSource, options: ReadOptions = ReadOptions()) -> V
 
     Raises:
         FormatError: the files cannot be read as a volume of intensities or labels.
+        ValueError: the spacing in ``options`` is not three positive numbers.
     """
     reader = reader_for(source.paths[0])
-    try:
-        if len(source.paths) > 1 and not isinstance(reader, DicomReader):
-            return SliceStack(source, options, reader_for)
-        return reader.open(source, options)
-    except FileNotFoundError as error:
-        msg = f"{source.name}: no such file"
-        raise FormatError(msg) from error
-    except OSError as error:
-        msg = f"{source.name}: cannot be read ({error})"
-        raise FormatError(msg) from error
+    resolve_spacing(options, [])  # a spacing that the user mistyped is no fault of the file
+    with damage_named(f"{source.name}: its header cannot be read"):
+        try:
+            if len(source.paths) > 1 and not isinstance(reader, DicomReader):
+                return SliceStack(source, options, reader_for)
+            return reader.open(source, options)
+        except FileNotFoundError as error:
+            msg = f"{source.name}: no such file"
+            raise FormatError(msg) from error

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .axes import check_region
 from .base import FormatError, Reader, ReadOptions, Region, Spacing, Volume, VolumeHeader, VolumeSource
+from .dicom_guard import check_elements, is_dicom
 from .orientation import is_flipped, orientation_letters
 from .spacing import checked_spacing, planar_spacing, resolve_spacing
 
@@ -37,7 +38,10 @@ class DicomReader(Reader):
 
     def keys(self, path: Path) -> list[str]:
         """Identifiers of the series in a folder."""
-        return sorted(_sitk().ImageSeriesReader.GetGDCMSeriesIDs(str(path))) if path.is_dir() else []
+        if not path.is_dir():
+            return []
+        _check_folder(path)
+        return sorted(_sitk().ImageSeriesReader.GetGDCMSeriesIDs(str(path)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +113,18 @@ def _sitk() -> Any:
     return sitk
 
 
+def _check_folder(folder: Path) -> None:
+    """GDCM looks into every file of a folder to find its series."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and is_dicom(path):
+            check_elements(path)
+
+
 def _series_files(source: VolumeSource) -> list[Path]:
     if len(source.paths) > 1 or not source.paths[0].is_dir():
         return list(source.paths)
     folder = source.paths[0]
+    _check_folder(folder)
     reader = _sitk().ImageSeriesReader
     series = sorted(reader.GetGDCMSeriesIDs(str(folder)))
     if source.key is not None:
@@ -133,6 +145,7 @@ def _read_slice_header(path: Path) -> _Slice:
     if not path.is_file():
         msg = f"{path}: no such file"
         raise FormatError(msg)
+    check_elements(path)
     sitk = _sitk()
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")

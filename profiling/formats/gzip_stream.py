@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, Protocol, cast
+from typing import Any, BinaryIO, Final, Literal, Protocol
 
 import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
 from .base import FormatError
+from .damage import damage_named
 
 COMPRESSED_BUFFER: Final = 512 * 1024
 """Bytes read from disk at a time: throughput is flat from here up (measured: 64 KiB costs 5 %)."""
 LARGEST_DEFLATE_RATIO: Final = 1032
 """Deflate codes at most 258 bytes in 2 bits (RFC 1951), so no stream inflates to more than this."""
 _SKIP: Final = 1 << 20
-
-_DECODING_ERRORS: Final = (
-    OSError,
-    EOFError,
-    zlib.error,
-    cast("type[Exception]", isal_zlib.IsalError),
-)
 
 
 class _ReadsInto(Protocol):
@@ -43,14 +36,15 @@ class _ZlibReader:
         while not self._inflate.eof:
             if not self._pending:
                 self._pending = self._file.read(COMPRESSED_BUFFER)
-                if not self._pending:
-                    msg = "the stream ends without its end marker"
-                    raise EOFError(msg)
+            at_end = not self._pending
             data = self._inflate.decompress(self._pending, len(into))
             self._pending = self._inflate.unconsumed_tail
             if data:
                 into[: len(data)] = data
                 return len(data)
+            if at_end and not self._inflate.eof:
+                msg = "the stream ends without its end marker"
+                raise EOFError(msg)
         return 0
 
 
@@ -128,10 +122,8 @@ class GzipStream:
             done += got
 
     def _inflate(self, into: NDArray[Any]) -> int:
-        try:
+        what = f"{self._path}: damaged compressed data near byte {self._position}; get the file again"
+        with damage_named(what):
             got = self._reader.readinto(into.data)
-        except _DECODING_ERRORS as error:
-            msg = f"{self._path}: damaged gzip data near byte {self._position} ({error}); get the file again"
-            raise FormatError(msg) from error
         self._position += got
         return got

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from .attributes import spacing_from_attributes
 from .axes import check_region, choose_axes
 from .base import FormatError, Reader, ReadOptions, Region, Volume, VolumeHeader, VolumeSource
+from .contiguous import to_native
+from .damage import damage_named
+from .hdf5_chunks import GzipChunks
 from .hdf5_links import open_inside, refuse_outside_storage, walk_datasets
 from .spacing import resolve_spacing
 
@@ -33,7 +36,7 @@ class Hdf5Reader(Reader):
 
     def keys(self, path: Path) -> Sequence[str]:
         """Data sets that can be volumes, sorted."""
-        with _open_file(path) as file:
+        with _open_file(path) as file, damage_named(f"{path}: the HDF5 file is damaged"):
             return sorted(name for name, _ in _candidates(file, path))
 
 
@@ -43,15 +46,13 @@ class _Hdf5Volume(Volume):
         path = source.paths[0]
         self._file = _open_file(path)
         try:
-            key = source.key or _only_volume(self._file, path)
-            self._dataset = _open_dataset(self._file, path, key)
-            self._where = f"{path}:{key}"
-            self._axes = choose_axes(self._dataset.shape, options.axes, self._where)
-            self.header = self._read_header(options, path)
-        except OSError as error:
-            self._file.close()
-            msg = f"{source.name}: damaged HDF5 file ({error}); get the file again"
-            raise FormatError(msg) from error
+            with damage_named(f"{source.name}: the HDF5 file is damaged"):
+                key = source.key or _only_volume(self._file, path)
+                self._dataset = _open_dataset(self._file, path, key)
+                self._where = f"{path}:{key}"
+                self._axes = choose_axes(self._dataset.shape, options.axes, self._where)
+                self.header = self._read_header(options, path)
+                self._chunks = GzipChunks(self._dataset) if GzipChunks.serves(self._dataset) else None
         except BaseException:
             self._file.close()
             raise
@@ -74,15 +75,18 @@ class _Hdf5Volume(Volume):
     def read(self, region: Region, channel: int | None = None) -> NDArray[Any]:
         check_region(region, self.header.shape, channel, self.header.channels)
         index = self._axes.index(region, channel)
-        block = np.empty([part.stop - part.start for part in index], self.header.dtype)
-        if block.size:
-            stored = block.view(np.bool_) if self._dataset.dtype.kind == "b" else block
-            try:
-                self._dataset.read_direct(stored, index)
-            except (OSError, RuntimeError) as error:
-                msg = f"{self._where}: voxels {_bounds(region)} (ZYX) cannot be decoded ({error})"
-                raise FormatError(msg) from error
-        return self._axes.arrange(block, channel)
+        with damage_named(f"{self._where}: voxels {_bounds(region)} (ZYX) cannot be decoded"):
+            block = self._read_stored(index)
+        block = block.view(np.uint8) if block.dtype.kind == "b" else block
+        return self._axes.arrange(to_native(block), channel)
+
+    def _read_stored(self, index: tuple[slice, ...]) -> NDArray[Any]:
+        if self._chunks is not None and self._chunks.covers(index):
+            block = np.empty([part.stop - part.start for part in index], self._dataset.dtype)
+            if self._chunks.read(index, block):
+                return block
+        stored: NDArray[Any] = self._dataset[index]
+        return stored
 
     def close(self) -> None:
         self._dataset.file.close()
@@ -90,13 +94,8 @@ class _Hdf5Volume(Volume):
 
 
 def _open_file(path: Path) -> Any:
-    try:
+    with damage_named(f"{path}: cannot be opened as HDF5; it is damaged, cut short or of another format"):
         return h5py.File(path, "r", locking=False)
-    except OSError as error:
-        msg = (
-            f"{path}: cannot be opened as HDF5 ({error}); the file is damaged, cut short or of another format"
-        )
-        raise FormatError(msg) from error
 
 
 def _open_dataset(file: Any, path: Path, key: str) -> Any:

@@ -52,6 +52,8 @@ def damaged(path: Path, why: str) -> FormatError:
 
 def data_beside(path: Path, name: str) -> Path:
     """The voxel file that a header names, which must lie in the header's folder."""
+    if "\0" in name:
+        raise damaged(path, "the name of its data file holds a zero byte")
     target = path.parent / name
     if not target.resolve().is_relative_to(path.parent.resolve()):
         msg = f"{path}: its data file {name} lies outside the header's folder; put it beside the header"

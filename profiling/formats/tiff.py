@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import struct
 from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from .axes import AxisOrder, check_region, choose_axes
 from .base import FormatError, Reader, ReadOptions, Region, Volume, VolumeHeader, VolumeSource
 from .contiguous import ContiguousVoxels, to_native
+from .damage import damage_named
 from .spacing import resolve_spacing
 from .tiff_chain import check_chain
 from .tiff_spacing import Stated, read_imagej, read_ome, read_resolution, read_sidecar
@@ -23,17 +23,8 @@ from .tiff_spacing import Stated, read_imagej, read_ome, read_resolution, read_s
 MOST_CHANNELS_WITHOUT_Z: Final = 4
 """A file without a Z axis and with more channels than this is a stack whose writer called Z channels."""
 
-_DECODING_ERRORS: Final = (
-    ValueError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    IndexError,
-    TypeError,
-    struct.error,
-    MemoryError,
-)
-"""What tifffile and imagecodecs raise on damaged data (their own errors derive from these)."""
+_JPEG: Final = (6, 7, 34892, 33007)
+"""Compression tags whose tables stand outside the segments."""
 
 
 class TiffReader(Reader):
@@ -52,21 +43,17 @@ class _TiffVolume(Volume):
         self.source = source
         self._path = source.paths[0]
         check_chain(self._path)
+        # tifffile logs what it finds odd in a file; what matters of it is raised or becomes a warning here
         logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-        try:
+        with damage_named(f"{self._path}: cannot be opened as TIFF; the file is damaged"):
             self._file = tifffile.TiffFile(self._path)
-        except _DECODING_ERRORS as error:
-            msg = f"{self._path}: cannot be opened as TIFF ({error}); the file is damaged"
-            raise FormatError(msg) from error
         self._voxels: ContiguousVoxels | None = None
         try:
-            self._open(options, stem)
-        except _DECODING_ERRORS as error:
+            with damage_named(f"{self._path}: its tags do not describe an image; the file is damaged"):
+                self._open(options, stem)
+        except BaseException:
             self.close()
-            if isinstance(error, FormatError):
-                raise
-            msg = f"{self._path}: its tags do not describe an image ({error!r}); the file is damaged"
-            raise FormatError(msg) from error
+            raise
 
     def _open(self, options: ReadOptions, stem: str) -> None:
         series = self._file.series[0]
@@ -124,7 +111,12 @@ class _TiffVolume(Volume):
         while within and prod(self._axes.stored[within:]) < self._page.size:
             within -= 1
         pages = prod(self._axes.stored[:within])
-        if prod(self._axes.stored[within:]) != self._page.size or len(self._series) != pages:
+        whole_planes = {"y", "x"} <= set(self._axes.letters[within:])
+        if (
+            not whole_planes
+            or prod(self._axes.stored[within:]) != self._page.size
+            or len(self._series) != pages
+        ):
             msg = (
                 f"{self._path}: {len(self._series)} pages of {self._page.shape} do not make the declared "
                 f"shape {self._axes.stored}; the file is truncated or damaged"
@@ -162,22 +154,16 @@ class _TiffVolume(Volume):
         wanted = self._in_page(index)
         lengths = [part.stop - part.start for part in wanted]
         view = into.reshape(lengths)
-        try:
+        with damage_named(f"{self._path}: page {number} cannot be decoded; the file is damaged"):
             page = self._series[number]
             if page is None:
                 into[...] = self._page.nodata
                 return
-            segments = _touched_segments(self._page, wanted)
-            extra = {"jpegtables": page.jpegtables} if self._page.compression in (6, 7, 34892, 33007) else {}
-            for segment in segments:
+            extra = {"jpegtables": page.jpegtables} if self._page.compression in _JPEG else {}
+            for segment in _touched_segments(self._page, wanted):
                 data = self._segment_bytes(page, segment)
                 decoded, start, shape = self._page.decode(data, segment, **extra)
                 _paste(view, wanted, decoded, start, shape, self._page.nodata)
-        except _DECODING_ERRORS as error:
-            if isinstance(error, FormatError):
-                raise
-            msg = f"{self._path}: page {number} cannot be decoded ({error}); the file is damaged"
-            raise FormatError(msg) from error
 
     def _segment_bytes(self, page: Any, segment: int) -> bytes | None:
         offset, count = page.dataoffsets[segment], page.databytecounts[segment]
@@ -221,7 +207,7 @@ def _axes(
     letters: list[str] = []
     unnamed = iter("zctuvwabdefghij")
     taken = {"y", "x"} | ({"z"} if "Z" in series.axes else set())
-    for name, length in zip(series.axes, shape, strict=True):
+    for name in series.axes:
         letter = name.lower()
         if name in "QI" or letter in letters:
             letter = next(u for u in unnamed if u not in letters and u not in taken)
@@ -229,7 +215,6 @@ def _axes(
             letter = {"C": "c", "T": "t", "S": "s"}.get(name) or next(
                 u for u in unnamed if u not in letters and u not in taken and u not in "zct"
             )
-        del length
         letters.append(letter)
     doubts: list[str] = []
     others = [i for i, a in enumerate(letters) if a in "ct" and shape[i] > 1]

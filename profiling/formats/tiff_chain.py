@@ -40,7 +40,7 @@ def check_chain(path: Path) -> int:
                 msg = f"{path}: page {len(seen)} points back to an earlier page; the file is damaged"
                 raise FormatError(msg)
             seen.add(offset)
-            file.seek(offset)
+            file.seek(min(offset, size))
             tags = file.read(struct.calcsize(count))
             end = offset + len(tags) + (struct.unpack(count, tags)[0] if tags else 0) * entry
             file.seek(min(end, size))

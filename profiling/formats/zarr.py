@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from .attributes import spacing_from_attributes
 from .axes import AxisOrder, check_region, choose_axes
 from .base import FormatError, Reader, ReadOptions, Region, Spacing, Volume, VolumeHeader, VolumeSource
+from .damage import damage_named, one_line
 from .ome_zarr import Multiscale, read_multiscale
 from .spacing import resolve_spacing
 
 MOST_ARRAYS: Final = 1000
 """Arrays looked at when listing a store; one with more needs its key stated."""
 _ADDRESS: Final = re.compile(r"^([a-z][a-z0-9+.-]+):/+(?=[^/])", re.IGNORECASE)
-_ERRORS: Final = (OSError, ValueError, KeyError, TypeError, RuntimeError, IndexError, NotImplementedError)
-"""What zarr and its codecs raise on stores that are damaged or that they do not know."""
 
 
 class ZarrReader(Reader):
@@ -44,13 +43,8 @@ class _ZarrVolume(Volume):
         self.source = source
         path = source.paths[0]
         root = _open_store(path)
-        try:
+        with damage_named(f"{source.name}: its metadata cannot be read; the store is damaged"):
             found, image = _locate(root, source, path)
-        except _ERRORS as error:
-            if isinstance(error, FormatError):
-                raise
-            msg = f"{source.name}: its metadata cannot be read ({error}); the store is damaged"
-            raise FormatError(msg) from error
         self._array = found
         if found.dtype.kind not in "biuf" or found.dtype.itemsize > 8:
             kind = "not-intensities" if found.dtype.kind in "cV" else "unsupported"
@@ -83,11 +77,8 @@ class _ZarrVolume(Volume):
     def read(self, region: Region, channel: int | None = None) -> NDArray[Any]:
         check_region(region, self.header.shape, channel, self.header.channels)
         index = self._axes.index(region, channel)
-        try:
+        with damage_named(f"{self.source.name}: a chunk cannot be decoded; the store is damaged"):
             block = np.asarray(self._array[index])
-        except _ERRORS as error:
-            msg = f"{self.source.name}: a chunk cannot be decoded ({error}); the store is damaged"
-            raise FormatError(msg) from error
         return self._axes.arrange(block.astype(self.header.dtype, copy=False), channel)
 
 
@@ -101,14 +92,12 @@ def _open_store(path: Path) -> Any:
     if address == str(path) and not path.exists():
         msg = f"{path}: no such folder"
         raise FormatError(msg)
-    try:
-        return zarr.open(address, mode="r")
-    except ImportError as error:
-        msg = f"{address}: needs a package for this kind of address ({error})"
-        raise FormatError(msg, kind="missing-extra") from error
-    except _ERRORS as error:
-        msg = f"{address}: cannot be opened as Zarr ({error}); the folder is damaged or of another format"
-        raise FormatError(msg) from error
+    with damage_named(f"{address}: cannot be opened as Zarr; it is damaged or of another format"):
+        try:
+            return zarr.open(address, mode="r")
+        except ImportError as error:
+            msg = f"{address}: needs a package for this kind of address ({one_line(error)})"
+            raise FormatError(msg, kind="missing-extra") from error
 
 
 def _locate(root: Any, source: VolumeSource, path: Path) -> tuple[Any, Multiscale | None]:

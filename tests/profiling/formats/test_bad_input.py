@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from voxplan.profiling.formats import (
     strip_suffix,
 )
 from voxplan.profiling.formats.base import FormatError, ReadOptions, VolumeSource
+from voxplan.profiling.formats.dicom_guard import check_elements
 
 VOLUME = np.random.default_rng(1).integers(0, 200, (4, 6, 8)).astype(np.uint8)
 ALL = (slice(0, 4), slice(0, 6), slice(0, 8))
@@ -270,6 +272,43 @@ def test_hdf5_absent_chunks_are_fill_values(tmp_path: Path) -> None:
     assert block[1, 0, 0] == 3
 
 
+@pytest.mark.parametrize("dtype", ["u1", "<i2", ">i2", "<f4", "<u8"])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_hdf5_gzip_chunks_are_what_h5py_reads(tmp_path: Path, dtype: str, shuffle: bool) -> None:
+    """Whole chunks, parts, clipped ones at the far edges, absent ones, and one stored without its filter."""
+    path = tmp_path / "a.h5"
+    array = np.random.default_rng(6).integers(0, 100, (9, 10, 11)).astype(dtype)
+    with h5py.File(path, "w") as file:
+        options = {"chunks": (4, 4, 4), "compression": "gzip", "shuffle": shuffle, "fillvalue": 9}
+        dataset = file.create_dataset("raw", array.shape, dtype, **options)
+        dataset[:4] = array[:4]
+        dataset[8:] = array[8:]
+        dataset.id.write_direct_chunk((4, 4, 4), np.full((4, 4, 4), 5, dtype).tobytes(), filter_mask=0b11)
+        truth = dataset[...]
+    regions = [
+        (slice(0, 9), slice(0, 10), slice(0, 11)),
+        (slice(0, 4), slice(4, 8), slice(8, 11)),
+        (slice(8, 9), slice(8, 10), slice(0, 4)),
+        (slice(4, 8), slice(0, 4), slice(0, 4)),
+        (slice(4, 8), slice(4, 8), slice(4, 8)),
+        (slice(1, 4), slice(4, 8), slice(3, 9)),
+    ]
+    with open_volume(VolumeSource(paths=(path,))) as volume:
+        for region in regions:
+            np.testing.assert_array_equal(volume.read(region, 0), truth[region])
+
+
+def test_hdf5_chunk_that_inflates_to_the_wrong_size(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("raw", (4, 4, 4), "u1", chunks=(4, 4, 4), compression="gzip")
+        dataset.id.write_direct_chunk((0, 0, 0), zlib.compress(bytes(1000)))
+    assert "cannot be decoded" in str(refused(path))
+    with h5py.File(path, "r+") as file:
+        file["raw"].id.write_direct_chunk((0, 0, 0), zlib.compress(bytes(10)))  # type: ignore[union-attr]
+    assert "cannot be decoded" in str(refused(path))
+
+
 def test_booleans_are_zero_and_one(tmp_path: Path) -> None:
     mask = VOLUME > 100
     for path in (hdf5(tmp_path / "a.h5", mask=mask), tmp_path / "a.tif"):
@@ -395,6 +434,48 @@ def test_nrrd_encodings_that_only_itk_reads(tmp_path: Path, encoding: str) -> No
     with open_volume(VolumeSource(paths=(path,))) as volume:
         assert volume.header.block == VOLUME.shape
         np.testing.assert_array_equal(volume.read(ALL, 0), VOLUME)
+
+
+@pytest.mark.parametrize("at", [132, 155, 163])
+def test_dicom_elements_longer_than_the_file_never_reach_gdcm(tmp_path: Path, at: int) -> None:
+    """GDCM allocates 0.7 to 1.3 GB for one changed byte here."""
+    import SimpleITK as sitk
+
+    path = tmp_path / "a.dcm"
+    sitk.WriteImage(sitk.GetImageFromArray(VOLUME), str(path))
+    raw = bytearray(path.read_bytes())
+    raw[at] = 255
+    path.write_bytes(raw)
+    assert refused(path).kind == "unreadable"
+
+
+def test_dicom_sequences_are_walked(tmp_path: Path) -> None:
+    """A sequence of undefined and one of stated length, and a lie inside."""
+
+    def element(group: int, number: int, kind: bytes, value: bytes, length: int | None = None) -> bytes:
+        size = len(value) if length is None else length
+        if kind in (b"SQ", b"OB", b"OW"):
+            return struct.pack("<HH2sHI", group, number, kind, 0, size) + value
+        return struct.pack("<HH2sH", group, number, kind, size) + value
+
+    def item(value: bytes, length: int | None = None) -> bytes:
+        return struct.pack("<HHI", 0xFFFE, 0xE000, len(value) if length is None else length) + value
+
+    end_item, end = struct.pack("<HHI", 0xFFFE, 0xE00D, 0), struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    inner = element(8, 0x1150, b"UI", b"1.2 ")
+    open_ended = item(inner + end_item, 0xFFFFFFFF) + end
+    for lie in (0, 0x7FFFFFFF):
+        wrong = element(8, 0x1155, b"OB", b"1234", 4 + lie)
+        body = element(2, 0x10, b"UI", b"1.2.840.10008.1.2.1\0")
+        body += element(8, 0x1110, b"SQ", open_ended, 0xFFFFFFFF)
+        body += element(8, 0x1111, b"SQ", item(inner + wrong)) + element(8, 0x60, b"CS", b"CT")
+        path = tmp_path / "a.dcm"
+        path.write_bytes(bytes(128) + b"DICM" + body)
+        if lie:
+            with pytest.raises(FormatError, match=r"\(0008,1155\) declares"):
+                check_elements(path)
+        else:
+            check_elements(path)
 
 
 def test_dicom_folder_with_two_series(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""What the format libraries raise on damaged files, turned into one line that names the file."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, cast
+
+from isal import isal_zlib
+
+from .base import FormatError
+
+LIBRARY_ERRORS: Final[tuple[type[Exception], ...]] = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SystemError,
+    TypeError,
+    ValueError,
+    zlib.error,
+    cast("type[Exception]", isal_zlib.IsalError),
+)
+"""Seen from h5py, tifffile, imagecodecs, zarr, numcodecs and xml when bytes of a good file are changed."""
+
+LONGEST_REASON: Final = 200
+"""Characters of a library's own message that are worth showing."""
+
+
+def one_line(error: BaseException) -> str:
+    """A library's message without line breaks, cut to a readable length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
+
+
+@contextmanager
+def damage_named(what: str) -> Iterator[None]:
+    """Raise :class:`FormatError` ``what (the library's reason)`` for anything a library raises inside.
+
+    Memory that cannot be had is ``too-large``: the file declares more than the machine has.
+    """
+    try:
+        yield
+    except FormatError:
+        raise
+    except LIBRARY_ERRORS as error:
+        kind = "too-large" if isinstance(error, MemoryError) else "unreadable"
+        msg = f"{what} ({one_line(error)})"
+        raise FormatError(msg, kind=kind) from error
