@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ class CaseReader:
         self._open.clear()
 
     def __del__(self) -> None:
-        if hasattr(self, "_open"):
+        if hasattr(self, "_open") and not sys.is_finalizing():
             self.close()
 
     def header(self, case: CaseSource) -> CaseHeader:

@@ -181,10 +181,8 @@ class PatchDataset(Dataset[Sample]):
         target = self.make_target(patch, spot.case, axes)
         if self.dimensions == 2:
             image, target = image[:, 0], target[:, 0]
-        return {
-            "image": torch.from_numpy(np.ascontiguousarray(image)),
-            "target": torch.from_numpy(np.ascontiguousarray(target)),
-        }
+        # A mirrored axis of one voxel counts as contiguous but keeps its negative stride, which torch refuses.
+        return {"image": torch.from_numpy(image.copy()), "target": torch.from_numpy(target.copy())}
 
     def make_target(self, patch: Patch, case: int, mirrored: tuple[int, ...] = ()) -> NDArray[Any]:
         """The target of a patch, ``(channels, z, y, x)``, with axes of the label map mirrored before."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -231,7 +232,7 @@ def train(
 def _next_batches(
     batches: Iterator[dict[str, Tensor]], count: int, steps: int
 ) -> list[tuple[Tensor, Tensor]]:
-    found = [(batch["image"], batch["target"]) for batch, _ in zip(batches, range(count), strict=False)]
+    found = [(batch["image"], batch["target"]) for batch in islice(batches, count)]
     if len(found) < count:
         msg = f"the loader ended before {steps} steps of {count} batches each were done"
         raise TrainingError(msg)

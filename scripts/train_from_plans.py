@@ -1,6 +1,8 @@
 """``train-from-plans``: the reference training loop, from a plan.
 
-A thin shell over ``data``, ``training``, ``inference`` and ``checkpoint`` of :mod:`voxplan.plans`. Exit status: 0 when the training ran to its end, 1 when it could not, 2 for wrong usage, 130 after Ctrl-C.
+A thin shell over ``data``, ``training``, ``inference`` and ``checkpoint`` of :mod:`voxplan.plans`.
+
+Exit status: 0 when the training ran to its end, 1 when it could not, 2 for wrong usage, 130 after Ctrl-C.
 """
 
 from __future__ import annotations

@@ -239,6 +239,17 @@ def test_2d_patches_are_slices(make_plan: PlanMaker, write_case: CaseWriter) -> 
     assert len({dataset.locate(index).origin[0] for index in range(60)}) > 10
 
 
+def test_patches_of_one_section(make_plan: PlanMaker, write_case: CaseWriter) -> None:
+    image, labels = volume_pair(20)
+    dataset = make_dataset(make_plan((1, 16, 16)), [write_case("a", image, labels)])
+    spot = next(dataset.locate(index) for index in range(20) if dataset.locate(index).mirrored[0])
+    assert spot.mirrored[0]
+    for index in range(8):
+        (z, y, x), mirrored = dataset.locate(index).origin, dataset.locate(index).mirrored
+        expected = image[z, y : y + 16, x : x + 16][:: -1 if mirrored[1] else 1, :: -1 if mirrored[2] else 1]
+        assert np.array_equal(dataset[index]["image"][0, 0].numpy(), expected)
+
+
 def test_blocks_of_a_split_are_kept_apart(make_plan: PlanMaker, write_case: CaseWriter) -> None:
     shape = (8, 80, 20)
     split = Split(
