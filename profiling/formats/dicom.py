@@ -121,9 +121,9 @@ def _check_folder(folder: Path) -> None:
 
 
 def _series_files(source: VolumeSource) -> list[Path]:
-    if len(source.paths) > 1 or not source.paths[0].is_dir():
-        return list(source.paths)
     folder = source.paths[0]
+    if len(source.paths) != 1 or not folder.is_dir():
+        return list(source.paths)
     _check_folder(folder)
     reader = _sitk().ImageSeriesReader
     series = sorted(reader.GetGDCMSeriesIDs(str(folder)))

@@ -10,6 +10,9 @@ import h5py
 
 from .base import FormatError
 
+_low_level: Any = h5py
+"""Type checkers see none of h5py's compiled modules."""
+
 MOST_OBJECTS: Final = 100_000
 """Objects looked at when listing a file; a file with more needs its key stated."""
 MOST_HOPS: Final = 16
@@ -26,7 +29,7 @@ def walk_datasets(file: Any, path: Path) -> Iterator[tuple[str, Any]]:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 continue
             item = group[name]
-            address = h5py.h5o.get_info(item.id).addr
+            address = _low_level.h5o.get_info(item.id).addr
             if address in seen:
                 continue
             seen.add(address)
@@ -48,7 +51,7 @@ def open_inside(file: Any, key: str, path: Path, hops: int = 0) -> Any:
     if hops > MOST_HOPS:
         msg = f"{path}:{key}: more than {MOST_HOPS} links one after the other; they form a loop"
         raise FormatError(msg)
-    item = file
+    item: Any = file
     parts = [part for part in key.split("/") if part not in ("", ".")]
     for depth, part in enumerate(parts):
         link = item.get(part, getlink=True) if isinstance(item, h5py.Group) and part in item.keys() else None  # noqa: SIM118 - `in group` follows the link
