@@ -40,6 +40,7 @@ STOPS = {
     "median shape": "it covers the median shape",
     "compute": "a CPU step should take seconds",
     "dataset share": "the batch may cover 5 % of the data set's voxels, and is at least 2 (nnU-Net)",
+    "recipe": "no optimizer recipe holds beyond 512 samples",
     "user": "set by the user",
 }
 
@@ -154,6 +155,7 @@ def _decide_size(assignment: Assignment, fit: Fit, decisions: Decisions) -> None
         "compute": "hardware",
         "median shape": "data",
         "dataset share": "rule",
+        "recipe": "rule",
         "user": "user",
     }
     decisions.add(

@@ -137,7 +137,8 @@ class PatchSpace:
     def _scaled(self) -> Iterator[tuple[float, ...]]:
         aspect = self.aspect()
         largest = max(median / share for median, share in zip(self.median_shape, aspect, strict=True))
-        sensible = min(SENSIBLE_VOXELS[self.dimensions], self.most_voxels or math.inf)
+        # Half of a limit, since snapping to the divisors makes patches larger.
+        sensible = min(SENSIBLE_VOXELS[self.dimensions], (self.most_voxels or math.inf) / 2)
         edge = sensible ** (1 / self.dimensions)
         for step in itertools.count():
             scale = min(edge * 2 ** (step / RUNGS_PER_DOUBLING), largest)

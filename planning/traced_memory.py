@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,6 +22,18 @@ if TYPE_CHECKING:
 Key = tuple[str, bool]
 Measured = tuple[Ints, int, bool]
 """Patch, batch, checkpointing."""
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No cyclic garbage collection, which would free tensors at a moment that differs from trace to trace."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,7 +63,8 @@ class TracedMemory:
     def total(self, candidate: Candidate, batch_size: int, *, checkpointing: bool = False) -> int:
         """Bytes of the whole process, quick."""
         model = self._model(candidate, checkpointing)
-        value = int(model.total(candidate.patch, batch_size) * self._margin)
+        with uncollected():
+            value = int(model.total(candidate.patch, batch_size) * self._margin)
         self.totals[candidate.patch, batch_size, checkpointing] = value
         return value
 
@@ -60,7 +76,8 @@ class TracedMemory:
         self, candidate: Candidate, batch_size: int, *, checkpointing: bool = False
     ) -> MemoryEstimate:
         """The estimate of one full trace, which also proves that network, loss and step run."""
-        estimate = self._model(candidate, checkpointing).confirm(candidate.patch, batch_size)
+        with uncollected():
+            estimate = self._model(candidate, checkpointing).confirm(candidate.patch, batch_size)
         self.confirmations += 1
         quick = self.total(candidate, batch_size, checkpointing=checkpointing)
         if estimate.total > self.budget.bytes >= quick:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from .patch import MINIMUM_BATCH, batch_cap
 
-Stop = Literal["memory", "dataset share", "compute", "user"]
+Stop = Literal["memory", "dataset share", "compute", "recipe", "user"]
 
 LARGEST_BATCH = 512
 """Samples a GPU and step; beyond it only 2D patches of a few voxels would go, and no optimizer recipe
@@ -76,10 +76,13 @@ def choose_batch(
     """
     share = per_gpu_cap(dataset_voxels, patch_size, gpus)
     compute = compute_cap(patch_size, step_voxels)
-    limit = min(share, LARGEST_BATCH, *(() if compute is None else (compute,)))
     if not fits(start + 1):
         return BatchChoice(batch_size=start, stopped_by="memory")
-    by: Stop = "compute" if compute is not None and compute <= share else "dataset share"
+    limits: dict[Stop, int] = {"dataset share": share, "recipe": LARGEST_BATCH}
+    if compute is not None:
+        limits["compute"] = compute
+    by = min(limits, key=lambda stop: limits[stop])
+    limit = limits[by]
     if limit <= start:
         return BatchChoice(batch_size=start, stopped_by=by)
     batch = largest_batch(fits, start, limit)

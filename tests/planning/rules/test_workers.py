@@ -1,0 +1,49 @@
+"""Loader workers and caching, limit by limit."""
+
+from __future__ import annotations
+
+import pytest
+
+from voxplan.planning.rules.workers import MAXIMUM_WORKERS, choose_cache, choose_workers
+
+MIB, GIB = 1024**2, 1024**3
+ROOMY = {"cores": 64, "ram_available": 256 * GIB, "shared_memory": 64 * GIB, "batch_bytes": 64 * MIB}
+
+
+def test_ample_machine_takes_nnunets_number() -> None:
+    choice = choose_workers(**ROOMY)  # type: ignore[arg-type]
+    assert choice.workers == MAXIMUM_WORKERS == 12
+    assert "maximum" in choice.decision.why
+
+
+@pytest.mark.parametrize(
+    ("change", "workers", "reason"),
+    [
+        ({"cores": 8}, 7, "cores"),
+        ({"cores": 1}, 0, "cores"),
+        ({"cores": 8, "processes": 4}, 1, "cores"),
+        # Half of 4 GiB, 700 MiB a worker and three batches of 64 MiB: 2048 / 892 = 2.3
+        ({"ram_available": 4 * GIB}, 2, "main memory"),
+        # Half of 1 GiB, two batches of 64 MiB a worker: 512 / 128
+        ({"shared_memory": GIB}, 4, "/dev/shm"),
+        ({"on_cpu": True}, 1, "CPU"),
+        ({"shared_memory": None}, 12, "maximum"),
+    ],
+)
+def test_least_limit_decides_and_is_named(change: dict[str, object], workers: int, reason: str) -> None:
+    choice = choose_workers(**{**ROOMY, **change})  # type: ignore[arg-type]
+    assert choice.workers == workers
+    assert reason in choice.decision.why
+    assert not choice.warnings
+
+
+def test_dockers_tiny_shared_memory_is_said() -> None:
+    choice = choose_workers(**{**ROOMY, "shared_memory": 64 * MIB})  # type: ignore[arg-type]
+    assert choice.workers == 0
+    assert "--shm-size" in choice.warnings[0]
+
+
+def test_cache() -> None:
+    assert choose_cache(dataset_bytes=GIB, compressed_streams=False, ram_available=64 * GIB)[0] == "none"
+    assert choose_cache(dataset_bytes=32 * GIB, compressed_streams=True, ram_available=64 * GIB)[0] == "ram"
+    assert choose_cache(dataset_bytes=33 * GIB, compressed_streams=True, ram_available=64 * GIB)[0] == "disk"

@@ -1,0 +1,97 @@
+"""The catalogue of GPUs, and how names are found in it."""
+
+from __future__ import annotations
+
+import pytest
+
+from voxplan.planning.gpus import UnknownGpuError, catalogue, find_gpu, stated_gpu
+
+GENERATIONS = {
+    "Pascal": {(6, 0), (6, 1)},
+    "Volta": {(7, 0)},
+    "Turing": {(7, 5)},
+    "Ampere": {(8, 0), (8, 6)},
+    "Ada Lovelace": {(8, 9)},
+    "Hopper": {(9, 0)},
+    "Blackwell": {(10, 0), (10, 3), (12, 0)},
+}
+"""Compute capabilities by generation, as NVIDIA's table of CUDA GPUs has them."""
+
+
+def test_enough_cards_each_with_its_source() -> None:
+    assert len(catalogue()) >= 40
+    assert len({gpu.name for gpu in catalogue()}) == len(catalogue())
+    for gpu in catalogue():
+        assert "NVIDIA" in gpu.source, gpu.name
+        assert gpu.compute_capability in GENERATIONS[gpu.generation], gpu.name
+        assert 4 <= gpu.memory_gb <= 288, gpu.name
+        assert gpu.usable_mib is None, "usable memory stands only where it was measured"
+
+
+@pytest.mark.parametrize("gpu", [gpu for gpu in catalogue() if gpu.mig], ids=lambda gpu: gpu.name)
+def test_mig_slices_are_named_by_their_memory(gpu) -> None:  # type: ignore[no-untyped-def]
+    for profile, memory in gpu.mig.items():
+        assert profile.endswith(f".{memory}gb")
+        assert memory <= gpu.memory_gb
+    assert gpu.compute_capability >= (8, 0)
+
+
+def test_every_card_is_found_by_every_one_of_its_names() -> None:
+    for gpu in catalogue():
+        for name in (gpu.name, f"NVIDIA {gpu.name}", gpu.name.lower(), *gpu.aliases):
+            assert find_gpu(name) is gpu, name
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "capability"),
+    [
+        ("RTX 3090", "GeForce RTX 3090", (8, 6)),
+        ("rtx3090ti", "GeForce RTX 3090 Ti", (8, 6)),
+        ("NVIDIA GeForce RTX 4090", "GeForce RTX 4090", (8, 9)),
+        ("NVIDIA A100-SXM4-80GB", "A100 80GB", (8, 0)),
+        ("v100 32 GB", "V100 32GB", (7, 0)),
+        ("2080ti", "GeForce RTX 2080 Ti", (7, 5)),
+        ("h100", "H100 80GB", (9, 0)),
+    ],
+)
+def test_however_it_is_written(written: str, name: str, capability: tuple[int, int]) -> None:
+    found = find_gpu(written)
+    assert (found.name, found.compute_capability) == (name, capability)
+
+
+@pytest.mark.parametrize(
+    ("written", "candidates"),
+    [
+        ("A100", ("A100 80GB", "A100 40GB")),
+        ("RTX 6000", ("Quadro RTX 6000", "RTX 6000 Ada Generation", "RTX PRO 6000 Blackwell")),
+        ("3060", ("GeForce RTX 3060 Ti", "GeForce RTX 3060 12GB", "GeForce RTX 3060 8GB")),
+    ],
+)
+def test_ambiguous_names_list_their_meanings(written: str, candidates: tuple[str, ...]) -> None:
+    with pytest.raises(UnknownGpuError) as caught:
+        find_gpu(written)
+    assert all(candidate in str(caught.value) for candidate in candidates)
+
+
+@pytest.mark.parametrize("written", ["", "GPU", "Radeon RX 7900", "RTX 9999"])
+def test_unknown_names_say_what_to_do(written: str) -> None:
+    with pytest.raises(UnknownGpuError, match="--gpu-memory"):
+        find_gpu(written)
+
+
+def test_abilities_follow_from_the_capability() -> None:
+    assert not find_gpu("V100 32GB").bf16
+    assert not find_gpu("T4").tf32
+    assert find_gpu("A100 40GB").bf16
+    assert find_gpu("RTX 4090").tf32
+
+
+def test_mig_slice_of_a_card() -> None:
+    sliced = stated_gpu("NVIDIA A100 80GB 3g.40gb")
+    assert sliced.total_memory == 40 * 1024**3
+    assert sliced.name == "A100 80GB MIG 3g.40gb"
+    assert stated_gpu("H100 MIG 1g.10gb").total_memory == 10 * 1024**3
+    with pytest.raises(UnknownGpuError, match=r"its slices: 1g\.6gb, 2g\.12gb, 4g\.24gb"):
+        stated_gpu("A30 1g.5gb")
+    with pytest.raises(UnknownGpuError, match="none"):
+        stated_gpu("RTX 3090 1g.5gb")
