@@ -45,7 +45,7 @@ def cache_folder() -> Path | None:
 @cache
 def _versions() -> tuple[str, ...]:
     """What an estimate depends on besides its request."""
-    constants = resources.files(__package__).joinpath("constants.yaml").read_bytes()
+    constants = resources.files("voxplan.planning.memory").joinpath("constants.yaml").read_bytes()
     packages = tuple(f"{name} {metadata.version(name)}" for name in ("torch", "monai", "voxplan"))
     return (f"trace {TRACE_VERSION}", hashlib.sha256(constants).hexdigest(), *packages)
 

@@ -225,7 +225,7 @@ def make_request(
         raise ValueError(msg)
     patch_size = tuple(patch_size)
     found: Architecture | None = None
-    build = None
+    build: Any = None
     if isinstance(architecture, ArchitectureChoice):
         found, arguments = get_architecture(architecture.name), architecture.arguments
     elif isinstance(architecture, str):

@@ -136,10 +136,10 @@ def make_optimizer(
 @torch.no_grad()
 def clip_gradients(gradients: list[Tensor]) -> None:
     """``clip_grad_norm_`` by foreach kernels, which PyTorch refuses on meta tensors."""
-    norms = torch._foreach_norm(gradients, 2.0)
+    norms = torch.ops.aten._foreach_norm.Scalar(gradients, 2.0)
     total = torch.linalg.vector_norm(torch.stack(norms), 2.0)
     coefficient = torch.clamp(CLIP_NORM / (total + 1e-6), max=1.0)
-    torch._foreach_mul_(gradients, coefficient)
+    torch.ops.aten._foreach_mul_.Tensor(gradients, coefficient)
 
 
 def make_buckets(parameters: Sequence[Tensor], device: str) -> list[Tensor]:

@@ -116,12 +116,12 @@ class Tracker(TorchDispatchMode):
             if isinstance(out, Tensor):
                 # One-threaded CPU convolutions may return a corner of a larger storage; CUDA's never do.
                 self.follow(out, whole_storage=func not in _CONVOLUTIONS)
+                if func in _CONVOLUTIONS:
+                    self._workspace("forward", args[0], args[1], out, transposed=args[6], groups=args[8])
             elif isinstance(out, list | tuple):
                 for item in out:
                     if isinstance(item, Tensor):
                         self.follow(item)
-            if func in _CONVOLUTIONS:
-                self._workspace("forward", args[0], args[1], out, transposed=args[6], groups=args[8])
         for block in copies:
             self._free(block)
         return out

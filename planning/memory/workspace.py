@@ -26,7 +26,7 @@ def constants() -> Mapping[str, Any]:
     """The data file: every constant with its source."""
     import yaml
 
-    text = resources.files(__package__).joinpath("constants.yaml").read_text(encoding="utf-8")
+    text = resources.files("voxplan.planning.memory").joinpath("constants.yaml").read_text(encoding="utf-8")
     loaded: Mapping[str, Any] = yaml.safe_load(text)
     return loaded
 

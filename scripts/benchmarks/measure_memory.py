@@ -137,14 +137,11 @@ def make_request(case: Case, device: str, capability: tuple[int, int] | None) ->
     """The case as the memory model knows it."""
     from voxplan.planning.memory.request import make_request as request
 
-    architecture: Any = case.architecture
-    if case.architecture == "dynunet":
-
-        def architecture() -> nn.Module:
-            return build_dynunet(len(case.patch), case.classes)
+    def dynunet() -> nn.Module:
+        return build_dynunet(len(case.patch), case.classes)
 
     return request(
-        architecture,
+        dynunet if case.architecture == "dynunet" else case.architecture,
         patch_size=case.patch,
         batch_size=case.batch,
         out_channels=case.classes,
@@ -221,7 +218,7 @@ def _run_on_gpu(case: Case, step: Any) -> dict[str, Any]:
             "process": _driver_bytes(),
         }
     if case.snapshot:
-        traces = torch.cuda.memory._snapshot()["device_traces"][0]
+        traces = torch.cuda.memory._snapshot().get("device_traces", [[]])[0]
         found["events"] = [(item["action"], item["size"], item.get("addr")) for item in traces]
     return found
 

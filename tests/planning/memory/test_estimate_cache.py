@@ -63,16 +63,16 @@ def test_callables_are_never_kept(folder: Path) -> None:
     assert not folder.exists()
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"no gzip",
-        gzip.compress(b"{"),
-        gzip.compress(b"[]"),
-        gzip.compress(b'{"timeline": [], "notes": []}'),
-    ],
-)
+BROKEN = {
+    "empty": b"",
+    "no-gzip": b"no gzip",
+    "cut-json": gzip.compress(b"{"),
+    "another-shape": gzip.compress(b"[]"),
+    "missing-fields": gzip.compress(b'{"timeline": [], "notes": []}'),
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=list(BROKEN))
 def test_a_broken_file_is_computed_again(folder: Path, content: bytes) -> None:
     first = _estimate()
     (path,) = folder.iterdir()
