@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .backends.base import Backend, Crash, Work
+from .backends.local import LocalBackend, usable_cores
 from .combine import Declared, assemble_fingerprint
 from .events import Event, EventKind
 from .fingerprint import CaseFingerprint, Failure, Fingerprint, LabelKind, ObjectStatistics, Provenance
@@ -22,7 +24,6 @@ from .formats.base import CaseSource, FormatError
 from .journal import Journal, entry_name
 from .layouts.base import DiscoveredDataset
 from .sidecar import save_histograms
-from .tasks import Crash, TaskRunner, stop_workers, usable_cores
 
 if TYPE_CHECKING:
     from .case import CaseResult, ProfileOptions
@@ -48,6 +49,7 @@ def profile_dataset(
     options: ProfileOptions,
     *,
     jobs: int | None = None,
+    backend: Backend | None = None,
     label_kind: LabelKind | None = None,
     on_event: Callable[[Event], None] | None = None,
     journal: Path | None = None,
@@ -61,6 +63,7 @@ def profile_dataset(
         dataset: what a layout discovered.
         options: how cases are read.
         jobs: worker processes; None for one a usable core (for headers only: this process).
+        backend: where tasks run instead of ``jobs`` processes of this machine; its owner stops it.
         label_kind: what the labels are, where the user says so.
         on_event: called in this process, as results come.
         journal: folder of finished cases; a temporary one if None. A run that is killed leaves it usable.
@@ -81,7 +84,12 @@ def profile_dataset(
         store = Journal(journal or Path(temporary), _result_classes())
         store.open()
         progress = _Progress(dataset, on_event)
-        results = _run(dataset, options, store, progress, jobs=jobs, timeout=case_timeout)
+        chosen = backend or LocalBackend(jobs or _default_jobs(options))
+        try:
+            results = _run(dataset, options, store, progress, backend=chosen, timeout=case_timeout)
+        finally:
+            if backend is None:
+                chosen.stop()
         progress.tell("summary")
         provenance = Provenance(
             program="profile-dataset",
@@ -134,7 +142,7 @@ def _run(
     store: Journal,
     progress: _Progress,
     *,
-    jobs: int | None,
+    backend: Backend,
     timeout: float | None,
 ) -> list[CaseResult | Failure]:
     """Results of all cases, in the order of the data set."""
@@ -148,27 +156,20 @@ def _run(
             tasks.append(task)
         else:
             found[case.id] = known
-    workers = min(jobs or _default_jobs(options), len(tasks)) if tasks else 1
-    progress.tell("begin", jobs=workers)
+    progress.tell("begin", jobs=max(1, min(backend.workers, len(tasks))))
     for case_id, result in found.items():
         progress.finish(case_id, result, resumed=True)
-    runner = TaskRunner(
-        work=run_case,
+    work: Work[CaseTask, CaseResult | Failure] = Work(
+        function=run_case,
         name=lambda task: task.name,
         recover=lambda task: store.read(task.name),
-        markers=store.folder,
-        jobs=workers,
+        folder=store.folder,
         timeout=timeout,
     )
-    pooled = bool(tasks) and (workers > 1 or timeout is not None)
-    try:
-        for task, outcome in runner.run(tasks):
-            result = _crash_failure(task, outcome, timeout) if isinstance(outcome, Crash) else outcome
-            found[task.case.id] = result
-            progress.finish(task.case.id, result)
-    finally:
-        if pooled:
-            stop_workers()
+    for task, outcome in backend.run(work, tasks):
+        result = _crash_failure(task, outcome, timeout) if isinstance(outcome, Crash) else outcome
+        found[task.case.id] = result
+        progress.finish(task.case.id, result)
     store.prune(entry_name(case, depends_on) for case in dataset.cases)
     return [found[case.id] for case in dataset.cases]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from voxplan.profiling.tasks import Crash, TaskRunner, WorkerPoolError, stop_workers, usable_cores
+from voxplan.profiling.backends.base import Crash, Work, WorkerPoolError
+from voxplan.profiling.backends.local import LocalBackend, stop_workers, usable_cores
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +29,8 @@ def run(
     timeout: float | None = None,
     recover: Callable[[int], int | None] = lambda task: None,
 ) -> dict[int, int | Crash | None]:
-    runner = TaskRunner(work=work, name=str, recover=recover, markers=folder, jobs=jobs, timeout=timeout)
-    results = list(runner.run(range(tasks)))
+    backend = LocalBackend(jobs)
+    results = list(backend.run(Work(work, str, recover, folder, timeout), range(tasks)))
     assert len(results) == tasks, "one result for every task"
     assert not list(folder.glob("*.running"))
     assert not list(folder.glob("*.hung"))
@@ -129,11 +130,9 @@ def test_workers_that_never_start_are_said_to(tmp_path: Path) -> None:
         def __call__(self, task: int) -> int:
             return task
 
-    runner: TaskRunner[int, int] = TaskRunner(
-        work=Poison(), name=str, recover=lambda task: None, markers=tmp_path, jobs=2
-    )
+    work: Work[int, int] = Work(Poison(), str, lambda task: None, tmp_path)
     with pytest.raises(WorkerPoolError, match="--jobs 1"):
-        list(runner.run(range(3)))
+        list(LocalBackend(2).run(work, range(3)))
 
 
 def test_cores_respect_affinity() -> None:

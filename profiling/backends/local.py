@@ -15,9 +15,10 @@ import faulthandler
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
+
+from .base import Backend, Crash, Work, WorkerPoolError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -28,48 +29,39 @@ FRUITLESS_BREAKS = 3
 """Breaks in a row without a single finished task after which the machine, not a task, is to blame."""
 
 
-class WorkerPoolError(RuntimeError):
-    """Workers die before they take a task: nothing can be computed in processes here."""
+class LocalBackend(Backend):
+    """Worker processes of this machine; one job without a time limit runs in this process."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._started = False
+
+    def run(self, work: Work[T, R], tasks: Sequence[T]) -> Iterator[tuple[T, R | Crash]]:
+        """See :meth:`.base.Backend.run`."""
+        jobs = min(self.workers, len(tasks))
+        if jobs <= 1 and work.timeout is None:
+            for task in tasks:
+                yield task, work.function(task)
+            return
+        self._started = True
+        yield from _Pool(work, jobs).run(tasks)
+
+    def stop(self) -> None:
+        """See :meth:`.base.Backend.stop`."""
+        if self._started:
+            stop_workers()
+            self._started = False
 
 
-@dataclass(frozen=True, slots=True)
-class Crash:
-    """A task whose worker died or was ended by the time limit."""
+class _Pool(Generic[T, R]):
+    """One function over tasks, in processes."""
 
-    timed_out: bool
-    detail: str
-    """The worker's exit as the pool names it, e.g. ``SIGKILL(-9)``; may be empty."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskRunner(Generic[T, R]):
-    """How tasks are run.
-
-    ``work`` must be a module-level function (or a picklable callable); what it returns must be small.
-    ``name`` gives every task a unique file name. ``recover`` returns the result of a task that was finished
-    by a worker whose pool broke afterwards, or None.
-    """
-
-    work: Callable[[T], R]
-    name: Callable[[T], str]
-    recover: Callable[[T], R | None]
-    markers: Path
-    jobs: int
-    timeout: float | None = None
+    def __init__(self, work: Work[T, R], jobs: int) -> None:
+        self.work, self.jobs = work, jobs
 
     def run(self, tasks: Sequence[T]) -> Iterator[tuple[T, R | Crash]]:
-        """Results as they come, in any order, one for every task.
-
-        With one job and no time limit everything runs in this process.
-
-        Raises:
-            WorkerPoolError: worker processes die before taking up any task.
-        """
-        if self.jobs == 1 and self.timeout is None:
-            for task in tasks:
-                yield task, self.work(task)
-            return
-        waiting = {self.name(task): task for task in tasks}
+        """One result for every task, whatever becomes of the pool."""
+        waiting = {self.work.name(task): task for task in tasks}
         for name in waiting:
             self._clear(name)
         fruitless = 0
@@ -82,7 +74,7 @@ class TaskRunner(Generic[T, R]):
             except _pool_errors() as error:
                 suspects = []
                 for name, task in list(waiting.items()):
-                    recovered = self.recover(task)
+                    recovered = self.work.recover(task)
                     if recovered is not None:
                         progress = True
                         self._clear(name)
@@ -98,7 +90,7 @@ class TaskRunner(Generic[T, R]):
 
     def _alone(self, task: T) -> R | Crash:
         """A suspect, in a pool where nothing else runs; one ended by the time limit is not tried again."""
-        name = self.name(task)
+        name = self.work.name(task)
         if self._hung(name):
             self._clear(name)
             return Crash(timed_out=True, detail="")
@@ -107,7 +99,7 @@ class TaskRunner(Generic[T, R]):
             for _, result in self._in_pool([task], 1):
                 return result
         except _pool_errors() as error:
-            recovered = self.recover(task)
+            recovered = self.work.recover(task)
             hung = self._hung(name)
             self._clear(name)
             return recovered if recovered is not None else Crash(hung, _exit_codes(error))
@@ -118,7 +110,10 @@ class TaskRunner(Generic[T, R]):
         from joblib import Parallel, delayed, parallel_config
 
         calls = (
-            delayed(_guarded)(self.work, task, self.name(task), self.markers, self.timeout) for task in tasks
+            delayed(_guarded)(
+                self.work.function, task, self.work.name(task), self.work.folder, self.work.timeout
+            )
+            for task in tasks
         )
         # joblib runs a single job in this process: the pool gets two workers, and one task at a time
         with parallel_config("loky", n_jobs=max(2, jobs), inner_max_num_threads=1):
@@ -129,15 +124,15 @@ class TaskRunner(Generic[T, R]):
         yield from results
 
     def _marker(self, name: str) -> Path:
-        return self.markers / f"{name}.running"
+        return self.work.folder / f"{name}.running"
 
     def _hung(self, name: str) -> bool:
-        trace = self.markers / f"{name}.hung"
+        trace = self.work.folder / f"{name}.hung"
         return trace.exists() and trace.stat().st_size > 0
 
     def _clear(self, name: str) -> None:
         self._marker(name).unlink(missing_ok=True)
-        (self.markers / f"{name}.hung").unlink(missing_ok=True)
+        (self.work.folder / f"{name}.hung").unlink(missing_ok=True)
 
 
 def stop_workers() -> None:

@@ -1,0 +1,1 @@
+"""Where tasks are run: worker processes of this machine, or a cluster."""
