@@ -181,7 +181,7 @@ class PatchDataset(Dataset[Sample]):
         target = self.make_target(patch, spot.case, axes)
         if self.dimensions == 2:
             image, target = image[:, 0], target[:, 0]
-        # A mirrored axis of one voxel counts as contiguous but keeps its negative stride, which torch refuses.
+        # A mirrored axis of one voxel counts as contiguous but keeps a negative stride, which torch refuses.
         return {"image": torch.from_numpy(image.copy()), "target": torch.from_numpy(target.copy())}
 
     def make_target(self, patch: Patch, case: int, mirrored: tuple[int, ...] = ()) -> NDArray[Any]:

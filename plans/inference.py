@@ -46,6 +46,11 @@ class ValidationResult:
         return sum(self.dice.values()) / len(self.dice) if self.dice else None
 
 
+def effective_precision(precision: Precision, device: torch.device) -> Precision:
+    """The plan's precision where the device has it: half precisions are for GPUs, other devices run fp32."""
+    return precision if device.type == "cuda" else "fp32"
+
+
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
     """The autocast of a precision on a device; nothing for fp32 and tf32."""
     dtype = AUTOCAST.get(precision)
@@ -137,7 +142,7 @@ def validate(
     names = dataset.channel_names
     scores: list[list[float]] = [[] for _ in names]
     inference_window = (1, *plan.inference.window) if plan.dimensions == 2 else plan.inference.window
-    precision: Precision = plan.precision
+    precision = effective_precision(plan.precision, device)
     try:
         for number, grid in enumerate(dataset.cases):
             counts = np.zeros((3, len(names)), np.int64)

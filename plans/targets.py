@@ -96,15 +96,15 @@ def affinity_target(
     """
     target = np.full((len(offsets), *labels.shape), IGNORE_BINARY, np.uint8)
     usable = _usable(labels, ignore, valid)
-    for channel, offset in zip(target, offsets, strict=True):
+    for channel, offset in enumerate(offsets):
         pairs = list(zip(labels.shape, offset, strict=True))
-        here = tuple(slice(max(0, -o), max(0, n - max(0, o))) for n, o in pairs)
-        partner = tuple(slice(max(0, o), max(0, n + min(0, o))) for n, o in pairs)
+        here: tuple[slice, ...] = tuple(slice(max(0, -o), max(0, n - max(0, o))) for n, o in pairs)
+        partner: tuple[slice, ...] = tuple(slice(max(0, o), max(0, n + min(0, o))) for n, o in pairs)
         first, second = labels[here], labels[partner]
         joined = ((first == second) & (first > 0)).astype(np.uint8)
         if usable is not None:
             joined[~(usable[here] & usable[partner])] = IGNORE_BINARY
-        channel[here] = joined
+        target[channel][here] = joined
     return target
 
 

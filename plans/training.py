@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from .build import GRADIENT_CLIP_NORM
-from .inference import ValidationResult, autocast
+from .inference import ValidationResult, autocast, effective_precision
 from .schema import Precision
 
 if TYPE_CHECKING:
@@ -117,11 +117,6 @@ def prepare_training(plan: Plan, device: torch.device | str) -> TrainingState:
     )
 
 
-def effective_precision(precision: Precision, device: torch.device) -> Precision:
-    """The plan's precision where the device has it: half precisions are for GPUs, other devices run fp32."""
-    return precision if device.type == "cuda" else "fp32"
-
-
 def backward_step(
     network: nn.Module,
     loss_function: nn.Module,
@@ -205,7 +200,7 @@ def train(
     result = TrainingResult()
     batches = iter(loader)
     bad = 0
-    with _matmul_precision(plan.precision):
+    with _matmul_precision(precision):
         for done in range(1, steps + 1):
             started = time.perf_counter()
             samples = _next_batches(batches, plan.accumulation, steps)
@@ -250,12 +245,13 @@ def _step(
 ) -> float:
     """One optimizer step on these batches, in smaller pieces where memory runs out. The mean loss."""
     while True:
+        loss: float | None = None
         reason = ""
         try:
             loss = _accumulate(state, loss_function, samples, device, precision)
         except torch.OutOfMemoryError as error:
-            reason = str(error).splitlines()[0]
-        if not reason:
+            reason = str(error).partition("\n")[0]
+        if loss is not None:
             state.step += 1
             return loss
         # Only here, with the exception and the tensors of its frames gone, can memory be given back.

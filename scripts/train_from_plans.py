@@ -142,6 +142,8 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error("give --data, or --images and --labels")
     if arguments.data is not None and not arguments.data.exists():
         parser.error(f"--data {arguments.data}: no such file or folder")
+    if arguments.resume is not None and not arguments.resume.is_file():
+        parser.error(f"--resume {arguments.resume}: no such file")
     plan = _choose_plan(arguments, parser)
 
     import torch
@@ -150,7 +152,10 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from voxplan.plans.data import make_dataset, make_loader
     from voxplan.plans.training import train
 
-    device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        parser.error(f"--device {arguments.device}: no such kind of device; use e.g. cuda, cuda:1 or cpu")
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error(f"--device {arguments.device}: there is no usable GPU on this machine; use --device cpu")
     cases, read = _find_cases(arguments)
@@ -169,7 +174,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     loader = make_loader(plan, dataset, steps=arguments.steps, start=state.step, workers=arguments.workers)
     print(
         f"{plan.name}: patch {'x'.join(map(str, plan.patch_size))}, batch {plan.batch_size}, "
-        f"{plan.precision}, {len(dataset.cases)} training cases, on {device}"
+        f"{_precision(plan, device)}, {_cases(len(dataset.cases))}, on {device}"
     )
     path = arguments.output / CHECKPOINT
 
@@ -200,6 +205,17 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     return EXIT_OK
 
 
+def _precision(plan: Plan, device: Any) -> str:
+    from voxplan.plans.inference import effective_precision
+
+    used = effective_precision(plan.precision, device)
+    return used if used == plan.precision else f"{plan.precision} ({used} on this device)"
+
+
+def _cases(count: int) -> str:
+    return f"{count} training case{'' if count == 1 else 's'}"
+
+
 def _choose_plan(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Plan:
     from voxplan.plans import load_plans
 
@@ -207,17 +223,16 @@ def _choose_plan(arguments: argparse.Namespace, parser: argparse.ArgumentParser)
         parser.error(f"{arguments.plans}: no such file; plan-experiment writes it")
     plans = load_plans(arguments.plans)
     known = ", ".join(plans) or "none"
-    if arguments.plan is None:
-        if plans.recommended is None:
-            parser.error(f"{arguments.plans} recommends no plan: give --plan, one of: {known}")
-        return plans.recommended
-    if arguments.plan not in plans:
+    if arguments.plan is None and plans.recommended is None:
+        parser.error(f"{arguments.plans} recommends no plan: give --plan, one of: {known}")
+    if arguments.plan is not None and arguments.plan not in plans:
         parser.error(f"--plan {arguments.plan}: not in {arguments.plans}; known: {known}")
-    plan = plans[arguments.plan]
-    folds = len(plan.dataset.splits)
+    folds = len(plans.dataset.splits)
     if arguments.fold >= max(1, folds):
         parser.error(f"--fold {arguments.fold}: the plan has {folds} folds, counted from 0")
-    return plan
+    chosen = plans.recommended if arguments.plan is None else plans[arguments.plan]
+    assert chosen is not None
+    return chosen
 
 
 def _find_cases(arguments: argparse.Namespace) -> tuple[tuple[CaseSource, ...], ReadOptions]:

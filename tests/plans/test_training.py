@@ -244,6 +244,27 @@ def test_bf16_autocast_on_cpu(plan: Plan, phantom: CaseSource) -> None:
     assert torch.isfinite(loss)
 
 
+def test_half_precision_plans_run_in_fp32_on_a_cpu(make_plan: PlanMaker, phantom: CaseSource) -> None:
+    """Half precision on a CPU is many times slower than float32, in training and validation alike."""
+    plan = make_plan((8, 32, 32), normalization=(SCALE,), precision="fp16", inference={"overlap": 0.0})
+    state = prepare_training(plan, CPU)
+    seen = set()
+    state.network.register_forward_hook(
+        lambda module, inputs, output: seen.add((module.training, output[0].dtype))
+    )
+    held_out = make_dataset(plan, [phantom], training=False)
+    train(
+        plan,
+        batches(plan, phantom, 1),
+        steps=1,
+        device=CPU,
+        state=state,
+        validate=lambda network: validate(network, plan, held_out, device=CPU),
+    )
+    assert seen == {(True, torch.float32), (False, torch.float32)}
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 def test_checkpoint_continues_exactly(plan: Plan, phantom: CaseSource, tmp_path: Path) -> None:
     """Six steps in a row, and three, a checkpoint, three more: the same weights."""
     torch.manual_seed(0)
