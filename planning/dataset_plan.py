@@ -188,7 +188,7 @@ def _grid(
             "target_spacing", "data", "no case knows its spacing: planned in voxels, nothing is resampled"
         )
         decisions.add("median_shape", "data", "median of the cases' shapes after cropping, in voxels")
-        return _Grid(spacing=None, median=_rounded(np.median(np.asarray(shapes), 0)), unit="unknown")
+        return _Grid(spacing=None, median=_rounded(np.median(np.asarray(shapes), 0).tolist()), unit="unknown")
     if not known:
         msg = "target_spacing is set, but no case knows its own: state that with --spacing Z Y X --unit UNIT"
         raise ValueError(msg)

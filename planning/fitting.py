@@ -87,12 +87,14 @@ def fit_plan(space: PatchSpace, memory: TracedMemory, overrides: PlanOverrides, 
     if overrides.checkpointing and not space.architecture.checkpointing:
         msg = f"override checkpointing=true: {space.architecture.name} has no gradient checkpointing"
         raise ValueError(msg)
-    for _ in range(CONFIRMATIONS):
+    confirmations = 0
+    while True:
         choice = _choose(space, memory, overrides, dataset_voxels)
         estimate = memory.confirm(
             choice.candidate, choice.batch_size, checkpointing=choice.attempt.checkpointing
         )
-        if estimate.total <= memory.budget.bytes or not choice.fits:
+        confirmations += 1
+        if estimate.total <= memory.budget.bytes or not choice.fits or confirmations == CONFIRMATIONS:
             break
     accumulation = overrides.accumulation or 1
     if overrides.accumulation is None and overrides.batch_size is None:

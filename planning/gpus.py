@@ -81,7 +81,7 @@ def has_fp16(compute_capability: tuple[int, int] | None) -> bool:
 @lru_cache(maxsize=1)
 def catalogue() -> tuple[CatalogueGpu, ...]:
     """All cards, newest generation first."""
-    text = resources.files(__package__).joinpath("gpus.yaml").read_text(encoding="utf-8")
+    text = resources.files("voxplan.planning").joinpath("gpus.yaml").read_text(encoding="utf-8")
     return tuple(
         CatalogueGpu(
             **{

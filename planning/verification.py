@@ -76,7 +76,8 @@ def measure_plan(name: str, experiment: ExperimentPlan, dataset: DatasetPlan) ->
 
 def run_steps(plan: Plan, device: torch.device, steps: int) -> list[float]:
     """Whole training steps on random data, as training runs them; the losses."""
-    from voxplan.plans.training import effective_precision, prepare_training, training_step
+    from voxplan.plans.inference import effective_precision
+    from voxplan.plans.training import prepare_training, training_step
 
     state = prepare_training(plan, device)
     loss_function = plan.build_loss().to(device)

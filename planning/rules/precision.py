@@ -22,8 +22,9 @@ def choose_precision(
         "fp16": has_fp16(compute_capability),
         "fp32": True,
     }
-    able_preferred = (precision for precision in preferred if able[precision])
-    chosen: Precision = next(able_preferred, "fp32")
+    chosen: Precision = "fp32"
+    for precision in reversed(preferred):
+        chosen = precision if able[precision] else chosen
     has = (
         "compute capability unknown"
         if compute_capability is None
