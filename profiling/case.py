@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -35,6 +35,8 @@ class ProfileOptions:
     """Bytes that a worker process may use in all."""
     headers_only: bool = False
     """Shapes, spacing and types; no voxel is read."""
+    part_bytes: int = 64 << 20
+    """Voxels, in bytes, of one of the parts in which workers share a large volume with random access."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,31 @@ def profile_case(case: CaseSource, root: Path, options: ProfileOptions) -> CaseR
         FormatError: a file cannot be read.
         CaseError: the files do not belong together, are too large in one piece, or hold no labels.
     """
+    with open_case(case, root, options) as opened:
+        if opened.scan is not None:
+            opened.scan.run()
+        return opened.result()
+
+
+@dataclass(frozen=True)
+class OpenCase:
+    """The open volumes of a case, and the scan of their voxels (None where only headers are read)."""
+
+    case: CaseSource
+    root: Path
+    key: str
+    images: Sequence[Volume]
+    label: Volume | None
+    scan: CaseScan | None
+
+    def result(self) -> CaseResult:
+        """What the case is, once all its blocks are counted."""
+        return summarize(self.case, self.root, self.key, self.images, self.label, self.scan)
+
+
+@contextmanager
+def open_case(case: CaseSource, root: Path, options: ProfileOptions) -> Iterator[OpenCase]:
+    """Open a case's files and check that they belong together; see :func:`profile_case`."""
     key = content_key(case)
     with ExitStack() as stack:
         images = [stack.enter_context(open_volume(source, options.read)) for source in case.images]
@@ -72,8 +99,7 @@ def profile_case(case: CaseSource, root: Path, options: ProfileOptions) -> CaseR
         scan = None
         if not options.headers_only:
             scan = CaseScan(images, label, options.ignore_label, options.memory_per_worker)
-            scan.run()
-        return summarize(case, root, key, images, label, scan)
+        yield OpenCase(case, root, key, images, label, scan)
 
 
 def _label_options(read: ReadOptions) -> ReadOptions:

@@ -10,38 +10,23 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .backends.base import Backend, Crash, Work
+from .backends.base import Backend
 from .backends.local import LocalBackend, usable_cores
 from .combine import Declared, assemble_fingerprint
 from .events import Event, EventKind
-from .fingerprint import CaseFingerprint, Failure, Fingerprint, LabelKind, ObjectStatistics, Provenance
-from .formats.base import CaseSource, FormatError
+from .fingerprint import Failure, Fingerprint, LabelKind, Provenance
 from .journal import Journal, entry_name
 from .layouts.base import DiscoveredDataset
 from .sidecar import save_histograms
+from .tasks import CaseTask, is_retried, journalled_classes, run_tasks
 
 if TYPE_CHECKING:
     from .case import CaseResult, ProfileOptions
-
-RETRIED_KINDS = ("killed", "timeout", "memory", "error")
-"""Failures that another run may not meet again: not kept in the journal."""
-
-
-@dataclass(frozen=True, slots=True)
-class CaseTask:
-    """What a worker gets."""
-
-    case: CaseSource
-    root: Path
-    options: ProfileOptions
-    name: str
-    """Of the journal entry."""
-    journal: Path
 
 
 def profile_dataset(
@@ -81,7 +66,7 @@ def profile_dataset(
         dataset = replace(dataset, cases=tuple(replace(case, label=None) for case in dataset.cases))
     options = _with_ignore(options, dataset)
     with tempfile.TemporaryDirectory(prefix="voxplan-journal-") as temporary:
-        store = Journal(journal or Path(temporary), _result_classes())
+        store = Journal(journal or Path(temporary), journalled_classes())
         store.open()
         progress = _Progress(dataset, on_event)
         chosen = backend or LocalBackend(jobs or _default_jobs(options))
@@ -120,15 +105,6 @@ def installed_version() -> str:
         return "0"
 
 
-def _result_classes() -> tuple[type, ...]:
-    """What a journal entry may hold."""
-    from .case import CaseResult
-    from .labels import LabelTable
-    from .statistics import Distribution
-
-    return (CaseResult, CaseFingerprint, Failure, Distribution, LabelTable, ObjectStatistics)
-
-
 def _with_ignore(options: ProfileOptions, dataset: DiscoveredDataset) -> ProfileOptions:
     """The ignore label of a dataset.json holds unless the user names another."""
     if options.ignore_label is None and dataset.ignore is not None:
@@ -148,9 +124,11 @@ def _run(
     """Results of all cases, in the order of the data set."""
     found: dict[str, CaseResult | Failure] = {}
     tasks: list[CaseTask] = []
+    share = backend.workers > 1
     depends_on = (options, os.fspath(dataset.root.absolute()))
+    names = {case.id: entry_name(case, depends_on) for case in dataset.cases}
     for case in dataset.cases:
-        task = CaseTask(case, dataset.root, options, entry_name(case, depends_on), store.folder)
+        task = CaseTask(case, dataset.root, options, names[case.id], store.folder, share)
         known = store.read(task.name)
         if known is None:
             tasks.append(task)
@@ -159,76 +137,16 @@ def _run(
     progress.tell("begin", jobs=max(1, min(backend.workers, len(tasks))))
     for case_id, result in found.items():
         progress.finish(case_id, result, resumed=True)
-    work: Work[CaseTask, CaseResult | Failure] = Work(
-        function=run_case,
-        name=lambda task: task.name,
-        recover=lambda task: store.read(task.name),
-        folder=store.folder,
-        timeout=timeout,
-    )
-    for task, outcome in backend.run(work, tasks):
-        result = _crash_failure(task, outcome, timeout) if isinstance(outcome, Crash) else outcome
+    for task, result in run_tasks(backend, store, tasks, timeout):
         found[task.case.id] = result
         progress.finish(task.case.id, result)
-    store.prune(entry_name(case, depends_on) for case in dataset.cases)
+    store.prune(names.values(), {names[i] for i, result in found.items() if is_retried(result)})
     return [found[case.id] for case in dataset.cases]
 
 
 def _default_jobs(options: ProfileOptions) -> int:
     """One a usable core; one in all for headers, which take less time than handing a case to a process."""
     return 1 if options.headers_only else usable_cores()
-
-
-def run_case(task: CaseTask) -> CaseResult | Failure:
-    """One case in a worker: its result, or its failure, journalled before it is returned; never raises."""
-    from .case import CaseError, profile_case
-
-    files = _files(task.case)
-    result: CaseResult | Failure
-    try:
-        result = profile_case(task.case, task.root, task.options)
-    except (FormatError, CaseError) as error:
-        result = Failure(id=task.case.id, files=files, kind=error.kind, reason=str(error))
-    except MemoryError:
-        reason = f"{files[0]}: not enough memory; free some, or use fewer --jobs"
-        result = Failure(id=task.case.id, files=files, kind="memory", reason=reason)
-    except Exception as error:  # noqa: BLE001 - whatever a file provokes costs its case, not the run
-        where = _where(error)
-        reason = f"{files[0]}: {type(error).__name__}: {error} ({where}); please report this as a defect"
-        result = Failure(id=task.case.id, files=files, kind="error", reason=reason)
-    if not (isinstance(result, Failure) and result.kind in RETRIED_KINDS):
-        Journal(task.journal, ()).write(task.name, result)
-    return result
-
-
-def _where(error: BaseException) -> str:
-    """Module and line in which an unforeseen exception arose."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return (
-        "unknown place"
-        if trace is None
-        else f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
-    )
-
-
-def _files(case: CaseSource) -> tuple[str, ...]:
-    sources = (*case.images, *([case.label] if case.label is not None else []))
-    return tuple(source.name for source in sources)
-
-
-def _crash_failure(task: CaseTask, crash: Crash, timeout: float | None) -> Failure:
-    files = _files(task.case)
-    if crash.timed_out:
-        reason = f"{files[0]}: not finished after {timeout:g} s (--case-timeout); the worker was ended"
-        return Failure(id=task.case.id, files=files, kind="timeout", reason=reason)
-    exit_code = f" with {crash.detail}" if crash.detail else ""
-    reason = (
-        f"{files[0]}: the worker that held this case was killed or crashed{exit_code}, twice; "
-        "out of memory, or a defect in a codec: see the system log, or use fewer --jobs"
-    )
-    return Failure(id=task.case.id, files=files, kind="killed", reason=reason)
 
 
 class _Progress:

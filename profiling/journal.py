@@ -92,9 +92,19 @@ class Journal:
         except (OSError, CodecError):
             return None
 
-    def prune(self, keep: Iterable[str]) -> None:
-        """Remove entries of other files or options, and what killed runs left."""
+    def has(self, name: str) -> bool:
+        """Whether there is an entry, without looking into it."""
+        return (self.folder / f"{name}{ENTRY_SUFFIX}").exists()
+
+    def prune(self, keep: Iterable[str], unfinished: Iterable[str] = ()) -> None:
+        """Remove entries of other files or options, and what killed runs left.
+
+        Of the ``unfinished`` cases, which another run may finish, parts are kept.
+        """
         wanted = {f"{name}{ENTRY_SUFFIX}" for name in keep}
+        cases = set(unfinished)
         for path in self.folder.iterdir():
+            if path.suffix == ENTRY_SUFFIX and "-" in path.stem and path.stem.partition("-")[0] in cases:
+                continue
             if path.name not in wanted and path.suffix in (ENTRY_SUFFIX, ".running", ".hung", ".tmp"):
                 path.unlink(missing_ok=True)

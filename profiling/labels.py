@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,6 +124,22 @@ class LabelCounter:
             return decode(used, self.dtype).astype(np.int64), self._counts[used]
         self._merge_pending()
         return self._values, self._counts
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as arrays, for a journal."""
+        values, counts = self.counts()
+        return {"dtype": self.dtype.str, "values": values, "counts": counts}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """The counter whose :meth:`state` this is."""
+        counter = cls(np.dtype(state["dtype"]))
+        values, counts = state["values"].astype(counter.dtype), state["counts"].astype(np.int64)
+        if counter._dense:
+            counter._counts[encode(values)] = counts
+        else:
+            counter._values, counter._counts = values, counts
+        return counter
 
     def table(self, ignore: int | None = None, stored_dtype: np.dtype[Any] | None = None) -> LabelTable:
         """What is handed on: small, without the table of ids where there are many."""

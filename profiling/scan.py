@@ -41,6 +41,25 @@ class CaseError(ValueError):
         return type(self), (self.kind, str(self))
 
 
+@dataclass(frozen=True)
+class ChannelPart:
+    """What a pass over some blocks learnt about one channel; see :class:`ChannelScan`."""
+
+    values: ValueHistogram
+    foreground: ValueHistogram
+    box: Box | None
+    empty_foreground: Box | None
+    non_finite: Box | None
+
+
+@dataclass(frozen=True)
+class ScanPart:
+    """What a pass over some blocks of a case learnt: counts and boxes, which merge exactly."""
+
+    channels: tuple[ChannelPart, ...]
+    labels: LabelCounter | None
+
+
 class ChannelScan:
     """What one pass learns about one channel."""
 
@@ -81,7 +100,11 @@ class ChannelScan:
             empty = (stored >= self.zero[0]) & (stored <= self.zero[1])
         return empty | ~np.isfinite(stored) if self._floats else empty
 
-    def merge(self, other: ChannelScan) -> None:
+    def part(self) -> ChannelPart:
+        """What was learnt so far."""
+        return ChannelPart(self.values, self.foreground, self.box, self.empty_foreground, self.non_finite)
+
+    def merge(self, other: ChannelPart) -> None:
         """Add what a pass over another part of the same volume learnt."""
         self.values.merge(other.values)
         self.foreground.merge(other.foreground)
@@ -126,8 +149,11 @@ class CaseScan:
         self.labels = None if label is None else LabelCounter(_label_dtype(label.header))
         self.block = self._plan(memory)
 
+    def _volumes(self) -> list[Volume]:
+        return [*self.images, *([self.label] if self.label is not None else [])]
+
     def _plan(self, memory: int) -> Extent:
-        volumes = [*self.images, *([self.label] if self.label is not None else [])]
+        volumes = self._volumes()
         headers = [volume.header for volume in volumes]
         width = sum(h.dtype.itemsize * (1 if h.sequential else h.channels) for h in headers) + 1
         try:
@@ -138,7 +164,7 @@ class CaseScan:
 
     def run(self, regions: Sequence[Region] | None = None) -> None:
         """Go over all blocks, or over some of them, once for each channel of a sequential stream."""
-        blocks = regions if regions is not None else list(iterate_blocks(self.shape, self.block))
+        blocks = regions if regions is not None else self.blocks()
         passes = max(image.header.channels if image.header.sequential else 1 for image in self.images)
         for turn in range(passes):
             for region in blocks:
@@ -177,7 +203,26 @@ class CaseScan:
             mask &= values != self.ignore
         return mask if mask.any() else None
 
-    def merge(self, other: CaseScan) -> None:
+    @property
+    def sequential(self) -> bool:
+        """Whether some volume is a stream, which one process must read from its beginning."""
+        return any(volume.header.sequential for volume in self._volumes())
+
+    @property
+    def stored_size(self) -> int:
+        """Bytes of all voxels, uncompressed."""
+        headers = [volume.header for volume in self._volumes()]
+        return sum(h.voxels * h.channels * h.dtype.itemsize for h in headers)
+
+    def blocks(self) -> list[Region]:
+        """All blocks, ascending."""
+        return list(iterate_blocks(self.shape, self.block))
+
+    def part(self) -> ScanPart:
+        """What was learnt so far."""
+        return ScanPart(tuple(channel.part() for channel in self.channels), self.labels)
+
+    def merge(self, other: ScanPart) -> None:
         """Add what a scan of other blocks of the same case learnt."""
         for mine, theirs in zip(self.channels, other.channels, strict=True):
             mine.merge(theirs)
