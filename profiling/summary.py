@@ -69,8 +69,10 @@ def summarize(
 
 def reference_unit(cases: Sequence[CaseFingerprint]) -> Unit:
     """The unit of the first case that states one; ``unknown`` if none does."""
-    stated = (case.spacing.unit for case in cases if case.spacing.values is not None)
-    return next((unit for unit in stated if unit != "unknown"), "unknown")
+    for case in cases:
+        if case.spacing.values is not None and case.spacing.unit != "unknown":
+            return case.spacing.unit
+    return "unknown"
 
 
 def in_unit(spacing: SpacingRecord, unit: Unit) -> Triple | None:

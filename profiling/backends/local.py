@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from .base import Backend, Crash, Work, WorkerPoolError
 
@@ -118,9 +118,13 @@ class _Pool(Generic[T, R]):
         # joblib runs a single job in this process: the pool gets two workers, and one task at a time
         with parallel_config("loky", n_jobs=max(2, jobs), inner_max_num_threads=1):
             ahead = QUEUED_PER_WORKER * jobs if jobs > 1 else 1
-            results: Iterable[tuple[str, R]] = Parallel(
-                return_as="generator_unordered", batch_size=1, pre_dispatch=ahead
-            )(calls)
+            # joblib's hints know neither numbers for these two nor what the calls return
+            parallel: Any = Parallel(
+                return_as="generator_unordered",
+                batch_size=cast("Any", 1),
+                pre_dispatch=cast("Any", ahead),
+            )
+            results: Iterable[tuple[str, R]] = parallel(calls)
         yield from results
 
     def _marker(self, name: str) -> Path:

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 ONE_ESTIMATE = 2.0
 """Seconds that one estimate may take."""
@@ -44,10 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"imports and first trace: {_seconds(_warm):.1f} s")
     slow = []
     for name in options.architectures:
-        estimate = _seconds(
-            lambda name=name: estimate_training_memory(name, patch_size=(128, 128, 128), batch_size=2)
-        )
-        search = _seconds(lambda name=name: largest_batch(MemoryModel(name), (64, 64, 64), BUDGET))
+        estimate = _seconds(partial(estimate_training_memory, name, patch_size=(128, 128, 128), batch_size=2))
+        search = _seconds(partial(largest_batch, MemoryModel(name), (64, 64, 64), BUDGET))
         print(f"{name}: estimate {estimate:.2f} s, largest batch {search:.2f} s", flush=True)
         if estimate > ONE_ESTIMATE or search > ONE_SEARCH:
             slow.append(name)

@@ -9,9 +9,10 @@ python -m voxplan.scripts.benchmarks.floors tiff-count FILE
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +39,8 @@ def nifti_case(image: Path, label: Path) -> int:
     """Inflate both files of a case and count the foreground's intensities (int16 image, uint8 label)."""
     from isal import igzip
 
-    with igzip.open(label, "rb") as stream:
-        mask = np.frombuffer(stream.read(), np.uint8, offset=352) > 0
-    with igzip.open(image, "rb") as stream:
-        voxels = np.frombuffer(stream.read(), np.int16, offset=352)
+    mask = np.frombuffer(igzip.decompress(label.read_bytes()), np.uint8, offset=352) > 0
+    voxels = np.frombuffer(igzip.decompress(image.read_bytes()), np.int16, offset=352)
     return int(np.bincount(voxels[mask].view(np.uint16), minlength=1 << 16).max())
 
 
@@ -53,15 +52,22 @@ def nifti(folder: Path, jobs: int) -> None:
         list(pool.map(nifti_case, images, labels))
 
 
-def hdf5_part(path: Path, key: str, part: int, parts: int) -> int:
-    """Read every ``parts``-th layer of chunks once."""
+def chunk_layers(path: Path, key: str, part: int = 0, parts: int = 1) -> Iterator[NDArray[np.uint8]]:
+    """Every ``parts``-th layer of chunks, read once."""
     import h5py
 
     with h5py.File(path, "r", locking=False) as file:
-        dataset = file[key]
+        dataset: Any = file[key]
         depth = dataset.chunks[0]
-        layers = range(0, dataset.shape[0], depth)
-        return sum(dataset[start : start + depth].size for start in layers[part::parts])
+        for start in range(0, dataset.shape[0], depth * parts):
+            first = start + part * depth
+            if first < dataset.shape[0]:
+                yield dataset[first : first + depth]
+
+
+def hdf5_part(path: Path, key: str, part: int, parts: int) -> int:
+    """Read one worker's share of the chunks once."""
+    return sum(layer.size for layer in chunk_layers(path, key, part, parts))
 
 
 def hdf5(path: Path, key: str, jobs: int) -> None:
@@ -72,13 +78,8 @@ def hdf5(path: Path, key: str, jobs: int) -> None:
 
 def hdf5_count(path: Path, key: str) -> None:
     """Read once and count."""
-    import h5py
-
-    with h5py.File(path, "r", locking=False) as file:
-        dataset = file[key]
-        depth = dataset.chunks[0]
-        for start in range(0, dataset.shape[0], depth):
-            count_uint8(dataset[start : start + depth])
+    for layer in chunk_layers(path, key):
+        count_uint8(layer)
 
 
 def tiff_count(path: Path) -> None:

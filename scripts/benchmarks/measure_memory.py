@@ -171,7 +171,10 @@ def run_steps(case: Case, request: Any, device: str) -> dict[str, Any]:
 
     def loss(result: Any, target: torch.Tensor) -> torch.Tensor:
         outputs = outputs_of(result, len(case.patch))
-        return request.make_loss(len(outputs))(outputs if len(outputs) > 1 else outputs[0], target)
+        value: torch.Tensor = request.make_loss(len(outputs))(
+            outputs if len(outputs) > 1 else outputs[0], target
+        )
+        return value
 
     def step() -> None:
         training_step(

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 if __name__ == "__main__":
-    from monai.apps.auto3dseg import DataAnalyzer
+    from monai.apps.auto3dseg.data_analyzer import DataAnalyzer
 
     folder, jobs = Path(sys.argv[1]), int(sys.argv[2])
     cases = [
