@@ -35,13 +35,14 @@ examples:
   train-from-plans plans.json --data vnc.h5 --image-key volumes/raw --label-key volumes/labels/mitochondria \\
       --steps 60 -o trained
   train-from-plans plans.json --data Dataset501_Heads --steps 500 --resume trained/checkpoint.pt
+  train-from-plans --config auto_config.yaml data.batch_size=2 --data Dataset501_Heads --steps 1000
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = build_parser()
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     try:
         return run(arguments, parser)
     except KeyboardInterrupt:
@@ -64,7 +65,12 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("plans", type=Path, metavar="PLANS", help="plans.json")
+    parser.add_argument(
+        "plans", nargs="*", metavar="PLANS", help="plans.json; with --config: its KEY=VALUE settings"
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="plan from this YAML file instead of plans.json"
+    )
     parser.add_argument("--plan", metavar="NAME", help="which plan (default: the recommended one)")
     where = parser.add_argument_group("where the data lie, as for profile-dataset")
     where.add_argument("--data", type=Path, metavar="DATA", help="a data folder or a single volume file")
@@ -216,17 +222,32 @@ def _cases(count: int) -> str:
     return f"{count} training case{'' if count == 1 else 's'}"
 
 
+def _plans_file(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Path:
+    """plans.json: as given, or made from the configuration."""
+    if arguments.config is not None:
+        from .config_training import write_plans
+
+        if not arguments.config.is_file():
+            parser.error(f"--config {arguments.config}: no such file")
+        return write_plans(arguments)
+    if len(arguments.plans) != 1:
+        parser.error("give one PLANS file, or --config FILE")
+    path = Path(arguments.plans[0])
+    if not path.is_file():
+        parser.error(f"{path}: no such file; plan-experiment writes it")
+    return path
+
+
 def _choose_plan(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Plan:
     from voxplan.plans import load_plans
 
-    if not arguments.plans.is_file():
-        parser.error(f"{arguments.plans}: no such file; plan-experiment writes it")
-    plans = load_plans(arguments.plans)
+    path = _plans_file(arguments, parser)
+    plans = load_plans(path)
     known = ", ".join(plans) or "none"
     if arguments.plan is None and plans.recommended is None:
-        parser.error(f"{arguments.plans} recommends no plan: give --plan, one of: {known}")
+        parser.error(f"{path} recommends no plan: give --plan, one of: {known}")
     if arguments.plan is not None and arguments.plan not in plans:
-        parser.error(f"--plan {arguments.plan}: not in {arguments.plans}; known: {known}")
+        parser.error(f"--plan {arguments.plan}: not in {path}; known: {known}")
     folds = len(plans.dataset.splits)
     if arguments.fold >= max(1, folds):
         parser.error(f"--fold {arguments.fold}: the plan has {folds} folds, counted from 0")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..dataset_plan import DataFacts
 from ..hardware import detect_hardware, state_hardware
 from . import keys
 from .facts import profiled_facts, stated_facts
-from .loading import LoadedConfig, flattened, load_config
+from .loading import LoadedConfig, load_config
 from .planner import AutoConfigPlanner
 from .result import AutoPlanResult
 from .trees import Tree, make_tree
@@ -180,6 +180,12 @@ def _write_back(tree: Tree, result: AutoPlanResult, written: frozenset[str] | No
     values = {key: getattr(result, name) for key, name in keys.OVERRIDES.items()}
     if tree.value(keys.FINGERPRINT) is not None:
         values[keys.MEDIAN_SHAPE] = list(facts.plan.median_shape)
+        for key, channels in (
+            (keys.IN_CHANNELS, facts.plan.in_channels),
+            (keys.OUT_CHANNELS, facts.plan.out_channels),
+        ):
+            if tree.value(key) is None:
+                values[key] = channels
         if facts.plan.target_spacing is not None and not _is_set(tree, keys.SPACING, written):
             values[keys.SPACING] = list(facts.plan.target_spacing)
             values[keys.SPACING_UNIT] = facts.plan.spacing_unit
@@ -191,11 +197,3 @@ def _write_back(tree: Tree, result: AutoPlanResult, written: frozenset[str] | No
     absent = [key for key, value in values.items() if not tree.write(key, value) and key in keys.OVERRIDES]
     if absent:
         result.warnings.append(f"the configuration has no field for {', '.join(absent)}: not written there")
-
-
-def unknown_keys(config: Mapping[str, Any]) -> list[str]:
-    """Keys of a plain configuration that automatic planning does not know."""
-    return [key for key in flattened(config) if key not in keys.KNOWN and key not in _SECTIONS]
-
-
-_SECTIONS = {key.partition(".")[0] for key in keys.KNOWN}
