@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from .axes import AxisOrder, check_region, choose_axes
@@ -42,6 +41,8 @@ class _TiffVolume(Volume):
     def __init__(self, source: VolumeSource, options: ReadOptions, stem: str) -> None:
         self.source = source
         self._path = source.paths[0]
+        import tifffile
+
         check_chain(self._path)
         # tifffile logs what it finds odd in a file; what matters of it is raised or becomes a warning here
         logging.getLogger("tifffile").setLevel(logging.CRITICAL)
