@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..formats.base import FormatError
@@ -64,8 +65,41 @@ def discover(
         exclude=tuple(exclude),
         use_labels=use_labels,
     )
-    for layout in LAYOUTS:
-        if layout.matches(request):
-            return layout.discover(request)
-    msg = f"{data}: no layout that is known ({', '.join(layout.name for layout in LAYOUTS)})"
-    raise FormatError(msg, kind="unsupported")
+    layout = _layout_of(request)
+    if layout is None:
+        msg = f"{data}: no layout that is known ({', '.join(layout.name for layout in LAYOUTS)})"
+        raise FormatError(msg, kind="unsupported")
+    inner = _datasets_within(request) if isinstance(layout, VolumeFolderLayout) else []
+    if not inner:
+        return layout.discover(request)
+    if len(inner) > 1:
+        msg = (
+            f"{data} holds several data sets, each with its own images and labels: "
+            f"{', '.join(folder.name for folder in inner)}; name one of them"
+        )
+        raise FormatError(msg, kind="ambiguous")
+    found = discover(
+        inner[0], image_key=image_key, label_key=label_key, exclude=exclude, use_labels=use_labels
+    )
+    note = f"{data} holds one data set, {inner[0].name}: that is what was profiled"
+    return replace(found, warnings=(note, *found.warnings))
+
+
+def _layout_of(request: LayoutRequest) -> Layout | None:
+    """The first layout that matches."""
+    return next((layout for layout in LAYOUTS if layout.matches(request)), None)
+
+
+def _datasets_within(request: LayoutRequest) -> list[Path]:
+    """Subfolders that pair images with labels; read as loose volumes, labels would pass for images."""
+    if request.data is None or request.images is not None or not request.data.is_dir():
+        return []
+    folders = sorted(path for path in request.data.iterdir() if path.is_dir() and not path.is_symlink())
+    return [
+        folder
+        for folder in folders
+        if not folder.name.startswith(".")
+        and isinstance(
+            _layout_of(replace(request, data=folder)), NnunetRawLayout | DecathlonLayout | PairLayout
+        )
+    ]
