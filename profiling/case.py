@@ -190,18 +190,18 @@ def _channel(
 ) -> tuple[ChannelStatistics, Distribution | None, Distribution | None]:
     """Statistics of one channel, and its distributions in the foreground and in the non-zero voxels."""
     channel = scan.channels[index]
-    channel.values.table()  # settles zeros and non-finite voxels of 16-bit types
-    channel.foreground.table()
-    zeros = channel.values.zeros - (outside.voxels - outside.non_finite.get(index, 0))
+    values = channel.everything()
+    values.table()
+    zeros = values.zeros - (outside.voxels - outside.non_finite.get(index, 0))
     lost = outside.foreground - outside.non_finite_foreground.get(index, 0)
     in_foreground = channel.region(channel.foreground, channel.foreground.zeros - lost)
-    in_crop = channel.region(channel.values, zeros)
-    not_zero = channel.region(channel.values, 0)
+    in_crop = channel.region(values, zeros)
+    not_zero = channel.region(values, 0)
     statistics = ChannelStatistics(
         foreground=None if in_foreground is None else in_foreground.statistics(),
         crop=None if in_crop is None else in_crop.statistics(),
         nonzero=None if not_zero is None else not_zero.statistics(),
-        non_finite=channel.values.non_finite,
+        non_finite=values.non_finite,
     )
     return statistics, in_foreground, not_zero
 

@@ -19,6 +19,8 @@ _PAIRS = 1 << 18
 """Pairs of bytes that one ``bincount`` takes."""
 _MAX_SPAN = 1 << 18
 """Span of whole numbers up to which counters are cheaper than sorting a chunk."""
+_FEW = 8
+"""Largest byte up to which comparing with each value (0.1 ns a voxel and value) beats ``bincount``."""
 
 
 def count_dense(values: NDArray[Any], counts: NDArray[np.int64]) -> None:
@@ -36,6 +38,7 @@ def count_dense(values: NDArray[Any], counts: NDArray[np.int64]) -> None:
 
 def _count_shifted(values: NDArray[Any], counts: NDArray[np.int64]) -> None:
     """One chunk of 16-bit integers, shifted to its minimum so that only the counters in use are touched."""
+    values = _without_commonest(values, counts)
     if not values.size:
         return
     low = values.min()
@@ -44,9 +47,28 @@ def _count_shifted(values: NDArray[Any], counts: NDArray[np.int64]) -> None:
     counts[first : first + found.size] += found
 
 
+def _without_commonest(values: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[Any]:
+    """Count the first value, mostly background, by comparison; the others, where that leaves less than half.
+
+    Comparing and selecting take 0.5 ns a voxel, and 0.1 ns where all are equal.
+    """
+    if not values.size:
+        return values
+    same = values == values[0]
+    found = int(np.count_nonzero(same))
+    if 2 * found < values.size:
+        return values
+    counts[encode(values[:1])] += found
+    return values[~same] if found < values.size else values[:0]
+
+
 def _count_bytes(values: NDArray[Any], counts: NDArray[np.int64]) -> None:
     """8-bit values, two at a time; a remainder of one alone."""
     raw = values.view(np.uint8)
+    if raw.size and raw.max() <= _FEW:
+        for value in range(int(raw.max()) + 1):
+            counts[value + (128 if values.dtype.kind == "i" else 0)] += np.count_nonzero(raw == value)
+        return
     even = raw.size & ~1
     pairs = raw[:even].view(np.uint16)
     if pairs.size:
@@ -85,6 +107,12 @@ def count_distinct(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64
     """Distinct finite values, ascending, and how often each occurs; -0.0 counts as 0.0."""
     if not values.size:
         return values, np.zeros(0, np.int64)
+    same = values == values[0]
+    if 2 * np.count_nonzero(same) > values.size:
+        others, found = count_distinct(values[~same])
+        at = int(np.searchsorted(others, values[0]))
+        commonest = values[:1] + values.dtype.type(0)
+        return np.insert(others, at, commonest), np.insert(found, at, np.count_nonzero(same))
     low, high = values.min(), values.max()
     if values.dtype.kind == "f":
         near = bool(float(high) / 2 - float(low) / 2 < _MAX_SPAN / 2)

@@ -45,7 +45,7 @@ class CaseError(ValueError):
 class ChannelPart:
     """What a pass over some blocks learnt about one channel; see :class:`ChannelScan`."""
 
-    values: ValueHistogram
+    rest: ValueHistogram
     foreground: ValueHistogram
     box: Box | None
     empty_foreground: Box | None
@@ -66,7 +66,8 @@ class ChannelScan:
     def __init__(self, header: VolumeHeader, limit: int) -> None:
         self.slope, self.intercept = header.slope, header.intercept
         self.zero = stored_zero(header.dtype, header.slope, header.intercept)
-        self.values = ValueHistogram(header.dtype, self.zero, limit)
+        self.rest = ValueHistogram(header.dtype, self.zero, limit)
+        """Voxels that are not foreground."""
         self.foreground = ValueHistogram(header.dtype, self.zero, limit)
         self.box: Box | None = None
         """Of the finite voxels whose intensity is not 0."""
@@ -77,14 +78,17 @@ class ChannelScan:
 
     def add(self, block: NDArray[Any], region: Region, foreground: NDArray[np.bool_] | None) -> None:
         """Count a block; ``foreground`` is its mask, or None where it has none."""
-        self.values.add(block)
         self.box = grow(self.box, region, lambda part: ~self._empty(block[part]))
         if self._floats and not np.isfinite(block).all():
             self.non_finite = grow(self.non_finite, region, lambda part: ~np.isfinite(block[part]))
         if foreground is None:
+            self.rest.add(block)
             return
-        selected = block.reshape(-1)[foreground.reshape(-1)]
+        mask = foreground.reshape(-1)
+        selected = block.reshape(-1)[mask]
         self.foreground.add(selected)
+        if selected.size < mask.size:
+            self.rest.add(block.reshape(-1)[~mask])
         if self._empty(selected).any():
             self.empty_foreground = grow(
                 self.empty_foreground, region, lambda part: foreground[part] & self._empty(block[part])
@@ -102,15 +106,22 @@ class ChannelScan:
 
     def part(self) -> ChannelPart:
         """What was learnt so far."""
-        return ChannelPart(self.values, self.foreground, self.box, self.empty_foreground, self.non_finite)
+        return ChannelPart(self.rest, self.foreground, self.box, self.empty_foreground, self.non_finite)
 
     def merge(self, other: ChannelPart) -> None:
         """Add what a pass over another part of the same volume learnt."""
-        self.values.merge(other.values)
+        self.rest.merge(other.rest)
         self.foreground.merge(other.foreground)
         self.box = union(self.box, other.box)
         self.empty_foreground = union(self.empty_foreground, other.empty_foreground)
         self.non_finite = union(self.non_finite, other.non_finite)
+
+    def everything(self) -> ValueHistogram:
+        """All voxels. The counts of the rest grow to it: to be asked for once, at the end."""
+        self.rest.table()  # settles zeros and non-finite voxels of 16-bit types
+        self.foreground.table()
+        self.rest.merge(self.foreground)
+        return self.rest
 
     def region(self, histogram: ValueHistogram, zeros: int) -> Distribution | None:
         """The intensities of a histogram of this channel, with so many zeros."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -130,22 +131,25 @@ def make_virtual(out: Path, gigabytes: int = 20, seed: int = 7) -> None:
         for x in range(0, shape[2], chunk[2])
     ]
     chosen = [corners[i] for i in rng.choice(len(corners), len(corners) // 10, replace=False)]
-    noise = rng.integers(0, 256, chunk, np.uint8)
+    noise = rng.integers(0, 16, chunk, np.uint8) << 4  # sixteen levels, so that 2 GB of it take 1 GB
     store = zarr.create_array(str(out / "virtual.zarr"), shape=shape, chunks=chunk, dtype="u1", fill_value=0)
     with h5py.File(out / "virtual.h5", "w") as file:
-        dataset = file.create_dataset("main", shape, "u1", chunks=chunk, compression="lzf")
+        gzip = {"compression": "gzip", "compression_opts": 1}
+        dataset = file.create_dataset("main", shape, "u1", chunks=chunk, **gzip)
         for z, y, x in chosen:
             box = (slice(z, z + chunk[0]), slice(y, y + chunk[1]), slice(x, x + chunk[2]))
             dataset[box] = noise
             store[box] = noise
-    empty = np.zeros((256, 256), np.uint8)
+    tile = [zlib.compress(plane.tobytes(), 1) for plane in noise]
 
-    def tiles() -> Iterator[NDArray[np.uint8] | None]:
+    def tiles() -> Iterator[bytes]:
         filled = {(z // chunk[0], y, x) for z, y, x in chosen}
         for z in range(shape[0]):
             for y in range(0, shape[1], 256):
                 for x in range(0, shape[2], 256):
-                    yield noise[z % chunk[0]] if (z // chunk[0], y, x) in filled else empty
+                    yield (
+                        tile[z % chunk[0]] if (z // chunk[0], y, x) in filled else b""
+                    )  # no bytes: an absent tile
 
     with tifffile.TiffWriter(out / "virtual.tif", bigtiff=True) as tif:
         tif.write(
