@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+NOT_SET = "VOXPLAN_DATA is not set to the real-data folder"
 REQUIRED = os.environ.get("VOXPLAN_REQUIRE_DATA") == "1"
-_not_run: set[str] = set()
 
 
 def _folder(request: pytest.FixtureRequest, relative: str) -> Path:
@@ -17,10 +17,9 @@ def _folder(request: pytest.FixtureRequest, relative: str) -> Path:
     folder = Path(root, relative).resolve() if root else None
     if folder is not None and folder.is_dir():
         return folder
-    why = f"VOXPLAN_DATA is not set to the real-data folder (looked for {folder or 'nothing'})"
+    why = f"{NOT_SET} (looked for {folder or 'nothing'})"
     if REQUIRED:
         pytest.fail(f"VOXPLAN_REQUIRE_DATA=1, but {why}")
-    _not_run.add(request.node.nodeid)
     pytest.skip(why)
 
 
@@ -37,9 +36,12 @@ def voxplan_golden(request: pytest.FixtureRequest) -> Path:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say loudly how many promises on real data were not checked."""
-    if _not_run:
+    """Say loudly how many promises on real data were not checked (also where workers ran the tests)."""
+    skipped = [
+        report for report in terminalreporter.stats.get("skipped", []) if NOT_SET in str(report.longrepr)
+    ]
+    if skipped:
         terminalreporter.section("REAL DATA NOT RUN", sep="!", red=True)
         terminalreporter.line(
-            f"{len(_not_run)} tests on real data were NOT run: set VOXPLAN_DATA to the data folder."
+            f"{len(skipped)} tests on real data were NOT run: set VOXPLAN_DATA to the data folder."
         )
