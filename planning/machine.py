@@ -89,7 +89,7 @@ def usable_cores(
 def _read(path: Path) -> str | None:
     """Contents of a small kernel file, or None where it is not there or not readable."""
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except OSError:
         return None
 

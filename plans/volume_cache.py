@@ -126,7 +126,7 @@ def _fingerprint(source: VolumeSource, options: ReadOptions) -> str:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """An exclusive lock on a file, waited for. Systems without ``fcntl`` go without: work is done twice."""
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         try:
             import fcntl
         except ImportError:

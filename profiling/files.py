@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import random
 from pathlib import Path
 
 
@@ -19,15 +19,12 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
     Raises:
         OSError: the folder is not there, not writable, or full; nothing is left behind.
     """
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
+    descriptor, temporary = _open_beside(path)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
             file.write(content)
-            file.flush()
             if durable:
                 os.fsync(file.fileno())
-        _give_usual_mode(temporary)
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -35,8 +32,11 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
         raise
 
 
-def _give_usual_mode(path: Path) -> None:
-    """Temporary files are private (0600); the result gets what ``open`` would have given it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    path.chmod(0o666 & ~mask)
+def _open_beside(path: Path) -> tuple[int, Path]:
+    """A new file of a name that no other process or thread has, with the usual mode."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    while True:
+        name = f".{path.name}.{os.getpid():x}-{random.getrandbits(48):012x}.tmp"
+        temporary = path.with_name(name)
+        with contextlib.suppress(FileExistsError):
+            return os.open(temporary, flags, 0o666), temporary

@@ -13,6 +13,8 @@ _CELL_BITS = 44
 """Low bits of a float64 that the first, coarse pass ignores: 256 cells an octave."""
 _MARGIN = 1e-6
 """Relative margin of the coarse pass, far above the rounding of its float64 sums (10^6 terms of 2^-53)."""
+_WAITING = 1 << 18
+"""Cells that wait until they are added up: 4 MiB."""
 _GUARD_BITS = 200
 """Fractional bits in which shares are compared before fractions decide a tie."""
 
@@ -72,15 +74,28 @@ def _cells(values: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def _coarse(components: Iterable[Component]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Occupied cells, ascending, and their weight in float64: only a guide to where a quantile can lie."""
-    weights: dict[int, float] = {}
+    cells = np.zeros(0, np.int64)
+    weights = np.zeros(0)
+    waiting: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
+    size = 0
     for component in components:
         places = _cells(component.values)
         first = np.flatnonzero(np.concatenate(([True], places[1:] != places[:-1])))
-        sums = np.add.reduceat(component.counts, first) / component.divisor
-        for place, weight in zip(places[first].tolist(), sums.tolist(), strict=True):
-            weights[place] = weights.get(place, 0.0) + weight
-    cells = np.array(sorted(weights), np.int64)
-    return cells, np.array([weights[c] for c in cells.tolist()])
+        waiting.append((places[first], np.add.reduceat(component.counts, first) / component.divisor))
+        size += first.size
+        if size > max(_WAITING, cells.size):
+            cells, weights = _add_weights([(cells, weights), *waiting])
+            waiting, size = [], 0
+    return _add_weights([(cells, weights), *waiting])
+
+
+def _add_weights(
+    parts: list[tuple[NDArray[np.int64], NDArray[np.float64]]],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """One table, ascending, of several."""
+    cells, places = np.unique(np.concatenate([c for c, _ in parts]), return_inverse=True)
+    weights = np.concatenate([w for _, w in parts])
+    return cells, np.bincount(places, weights, minlength=cells.size)
 
 
 def _decide(slices: Sequence[_Slice], target: Fraction) -> float:

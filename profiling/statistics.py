@@ -6,6 +6,7 @@ exceed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -102,7 +103,7 @@ class Distribution:
         """Bound on the error of every intensity of :meth:`table`: half a bin, and rounding to float64."""
         if not self.step:
             return 0.0
-        rounding = float(np.spacing(max(abs(end) for end in self.range)))
+        rounding = math.ulp(max(abs(end) for end in self.range))
         return abs(self.slope) * self.step / 2 + 2 * rounding
 
     def table(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

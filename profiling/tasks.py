@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+BATCH_CASES = 64
+"""Small cases in one task, at most: handing a task to a process takes about 2 ms."""
+BATCH_BYTES = 8 << 20
+"""Bytes of their files, at most: a tenth of a second's work."""
+BATCHES_PER_WORKER = 8
+"""At least, so that workers end at the same time."""
 RETRIED_KINDS = ("killed", "timeout", "memory", "error")
 """Failures that another run may not meet again: not kept in the journal."""
 
@@ -59,6 +66,13 @@ class JoinTask:
     parts: int
 
 
+@dataclass(frozen=True, slots=True)
+class BatchTask:
+    """Several small cases: handing each of them over would take longer than reading it."""
+
+    cases: tuple[CaseTask, ...]
+
+
 def part_name(case: str, part: int, parts: int) -> str:
     """Name of a part's journal entry."""
     return f"{case}-{part}-of-{parts}"
@@ -89,20 +103,94 @@ def run_tasks(
     ``timeout`` holds for a whole case, or for one part of a shared one.
     """
     shared: list[JoinTask] = []
-    cases: Work[CaseTask, CaseResult | Failure | Split] = Work(
+    whole: Work[CaseTask, CaseResult | Failure | Split] = Work(
         function=run_case,
         name=lambda task: task.name,
         recover=lambda task: store.read(task.name),
         folder=store.folder,
         timeout=timeout,
     )
-    for task, outcome in backend.run(cases, tasks):
+    batches = make_batches(tasks, backend.workers) if timeout is None else []
+    outcomes: Iterator[tuple[CaseTask, CaseResult | Failure | Split | Crash]]
+    outcomes = _run_batched(backend, store, batches, whole) if batches else _run_singly(backend, whole, tasks)
+    for task, outcome in outcomes:
         if isinstance(outcome, Split):
             shared.append(JoinTask(task, outcome.parts))
         else:
             yield task, _settled(task, outcome, timeout)
     if shared:
         yield from _run_shared(backend, store, shared, timeout)
+
+
+def make_batches(tasks: Sequence[CaseTask], workers: int) -> list[BatchTask]:
+    """The cases in batches by the size of their files; none where there are too few cases or workers."""
+    most = min(BATCH_CASES, len(tasks) // (BATCHES_PER_WORKER * workers))
+    if workers == 1 or most < 2:
+        return []
+    batches: list[list[CaseTask]] = []
+    room = 0
+    for task in tasks:
+        size = 0 if task.options.headers_only else _file_bytes(task.case)
+        if not batches or size > room or len(batches[-1]) == most:
+            batches.append([])
+            room = BATCH_BYTES
+        batches[-1].append(task)
+        room -= size
+    return [BatchTask(tuple(batch)) for batch in batches]
+
+
+def _file_bytes(case: CaseSource) -> int:
+    """Bytes of a case's files; a folder or a missing file counts as large."""
+    total = 0
+    for source in (*case.images, *([case.label] if case.label is not None else [])):
+        for path in source.paths:
+            try:
+                status = path.stat()
+            except OSError:
+                return BATCH_BYTES
+            total += status.st_size if stat.S_ISREG(status.st_mode) else BATCH_BYTES
+    return total
+
+
+def _run_batched(
+    backend: Backend,
+    store: Journal,
+    batches: Sequence[BatchTask],
+    whole: Work[CaseTask, CaseResult | Failure | Split],
+) -> Iterator[tuple[CaseTask, CaseResult | Failure | Split | Crash]]:
+    """Cases of batches as they come; those of a batch that lost its worker are then run one by one."""
+
+    def recover(batch: BatchTask) -> list[CaseResult | Failure | Split] | None:
+        found = [result for task in batch.cases if (result := store.read(task.name)) is not None]
+        return found if len(found) == len(batch.cases) else None
+
+    work: Work[BatchTask, list[CaseResult | Failure | Split]] = Work(
+        function=run_batch,
+        name=lambda batch: f"{batch.cases[0].name}-batch",
+        recover=recover,
+        folder=store.folder,
+    )
+    lost: list[CaseTask] = []
+    for batch, outcome in backend.run(work, batches):
+        if isinstance(outcome, Crash):
+            lost += batch.cases
+        else:
+            yield from zip(batch.cases, outcome, strict=True)
+    unfinished = []
+    for task in lost:
+        known = store.read(task.name)
+        if known is None:
+            unfinished.append(task)
+        else:
+            yield task, known
+    if unfinished:
+        yield from _run_singly(backend, whole, unfinished)
+
+
+def _run_singly(
+    backend: Backend, whole: Work[CaseTask, CaseResult | Failure | Split], tasks: Sequence[CaseTask]
+) -> Iterator[tuple[CaseTask, CaseResult | Failure | Split | Crash]]:
+    yield from backend.run(whole, tasks)
 
 
 def _run_shared(
@@ -145,6 +233,11 @@ def run_case(task: CaseTask) -> CaseResult | Failure | Split:
     if not isinstance(result, Split):
         _journal(Journal(task.journal, ()), task.name, result)
     return result
+
+
+def run_batch(batch: BatchTask) -> list[CaseResult | Failure | Split]:
+    """Several cases in a worker, one after another."""
+    return [run_case(task) for task in batch.cases]
 
 
 def run_part(task: PartTask) -> PartDone | Failure:

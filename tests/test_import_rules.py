@@ -31,7 +31,7 @@ def imported(path: Path) -> Iterator[str]:
     """Absolute names of all that a module imports, lazily or not, relative imports resolved."""
     parts = ("voxplan", *path.relative_to(ROOT).with_suffix("").parts)
     package = parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

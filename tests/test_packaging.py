@@ -66,7 +66,9 @@ def test_wheel_has_the_licence_and_the_commands(wheel: zipfile.ZipFile) -> None:
 
 def test_every_package_folder_is_listed() -> None:
     """setuptools takes an explicit list: a new folder that is missing there would silently stay behind."""
-    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    listed = set(
+        tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    )
     folders = {
         "voxplan." + str(Path(name).parent).replace("/", ".")
         for name in tracked()
@@ -78,10 +80,10 @@ def test_every_package_folder_is_listed() -> None:
 
 
 def test_constraints_pin_every_dependency() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     pinned = {
         line.split("==")[0].lower().replace("_", "-")
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
         if "==" in line
     }
     extras = [name for group in project["optional-dependencies"].values() for name in group]
