@@ -95,7 +95,7 @@ def _add_weights(
     """One table, ascending, of several."""
     cells, places = np.unique(np.concatenate([c for c, _ in parts]), return_inverse=True)
     weights = np.concatenate([w for _, w in parts])
-    return cells, np.bincount(places, weights, minlength=cells.size)
+    return cells, np.asarray(np.bincount(places, weights, minlength=cells.size), np.float64)
 
 
 def _decide(slices: Sequence[_Slice], target: Fraction) -> float:

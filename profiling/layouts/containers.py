@@ -40,6 +40,8 @@ def choose_keys(
     """
     if image_key is None or (label_key is None and use_labels):
         keys = tuple(reader_for(path).keys(path))
+        if not keys and image_key is None and label_key is None:
+            return VolumeSource(paths=(path,)), None  # a Zarr array by itself, or nothing
         labels = [key for key in keys if _names_label(key) and _clean(key) != _clean(image_key)]
         if image_key is None:
             image_key, labels = _image_of(path, [k for k in keys if _clean(k) != _clean(label_key)], labels)

@@ -14,6 +14,7 @@ import pytest
 import tifffile
 
 from voxplan.profiling import parts as parts_module
+from voxplan.profiling import tasks as tasks_module
 from voxplan.profiling.backends.base import Backend, Crash, Work
 from voxplan.profiling.case import ProfileOptions, profile_case
 from voxplan.profiling.codec import decode, encode
@@ -25,7 +26,7 @@ from voxplan.profiling.json_text import json_text
 from voxplan.profiling.layouts import discover
 from voxplan.profiling.layouts.base import DiscoveredDataset
 from voxplan.profiling.parts import Split, profile_or_split, profile_part
-from voxplan.profiling.tasks import PartTask, part_classes
+from voxplan.profiling.tasks import BatchTask, CaseTask, PartTask, make_batches, part_classes
 
 SHAPE = (24, 40, 36)
 SMALL = ProfileOptions(part_bytes=4096, memory_per_worker=200_000)
@@ -212,6 +213,53 @@ def test_streams_and_small_cases_stay_whole(tmp_path: Path) -> None:
     backend = Inline(workers=1)
     profile_dataset(dataset, SMALL, backend=backend)
     assert backend.parts() == [], "nobody to share with"
+
+
+def many(folder: Path, cases: int) -> DiscoveredDataset:
+    """Small cases, one of them damaged."""
+    sources = []
+    for number in range(cases):
+        path = folder / f"case_{number:02d}.nii.gz"
+        nib.Nifti1Image(image("int16")[:, :, number:].transpose(2, 1, 0), np.eye(4)).to_filename(path)
+        if number == 5:
+            path.write_bytes(path.read_bytes()[:400])
+        sources.append(CaseSource(id=path.name[:7], images=(VolumeSource(paths=(path,)),)))
+    return DiscoveredDataset(
+        name="many", root=folder, layout="file", file_format="nifti", cases=tuple(sources)
+    )
+
+
+def test_small_cases_go_in_batches_with_the_same_result(tmp_path: Path) -> None:
+    dataset = many(tmp_path, 33)
+    backend = Inline(workers=2)
+    batched = profile_dataset(dataset, ProfileOptions(), backend=backend)
+    assert {type(task) for task in backend.done} == {BatchTask}
+    assert [len(task.cases) for task in backend.done] == [1] + [2] * 16
+    assert text(batched) == text(profile_dataset(dataset, ProfileOptions(), jobs=1))
+    assert [failure.id for failure in batched.failures] == ["case_05"]
+
+
+def test_the_case_that_kills_its_batch_is_found(tmp_path: Path) -> None:
+    dataset = many(tmp_path, 33)
+
+    def dies(task: Any) -> bool:
+        cases = task.cases if isinstance(task, BatchTask) else [task]
+        return any(case.case.id == "case_07" for case in cases)
+
+    fingerprint = profile_dataset(dataset, ProfileOptions(), backend=Inline(workers=2, dies=dies))
+    assert {failure.id: failure.kind for failure in fingerprint.failures}.keys() == {"case_05", "case_07"}
+    assert [failure.kind for failure in fingerprint.failures if failure.id == "case_07"] == ["killed"]
+    assert len(fingerprint.cases) == 31
+
+
+def test_batches_hold_few_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = many(tmp_path, 33)
+    tasks = [CaseTask(case, tmp_path, ProfileOptions(), case.id, tmp_path) for case in dataset.cases]
+    sizes = [case.images[0].paths[0].stat().st_size for case in dataset.cases]
+    monkeypatch.setattr(tasks_module, "BATCH_BYTES", max(sizes))
+    assert all(len(batch.cases) == 1 for batch in make_batches(tasks, 2)[:3])
+    assert make_batches(tasks, 1) == []
+    assert make_batches(tasks[:10], 2) == []
 
 
 @pytest.mark.parametrize("kind", WRITERS)
