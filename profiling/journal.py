@@ -3,14 +3,16 @@
 An entry's name is a digest of what its content depends on: the case's files with their sizes and modification
 times, the keys, the options and the version of the computation. A changed file therefore has another name,
 and stale entries are simply never asked for. Workers write entries themselves, under a temporary name.
+Entries of small cases share a file, a pack: making a file takes longer than reading such a case.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from .files import write_atomically
 from .formats.base import CaseSource, VolumeSource
 
 ENTRY_SUFFIX = ".case"
+PACK_SUFFIX = ".cases"
 COMPUTATION = 1
 """To be raised whenever the same file would give other numbers, so that older entries are not used."""
 
@@ -71,26 +74,58 @@ class Journal:
 
     folder: Path
     classes: tuple[type, ...]
+    _packed: dict[str, tuple[Path, int, int]] = field(default_factory=dict, repr=False, compare=False)
+    """Entry name to pack, offset and length."""
 
     def open(self) -> None:
-        """Make the folder.
+        """Make the folder, and see what packs it has.
 
         Raises:
             OSError: it cannot be made.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        for path in self.folder.glob(f"*{PACK_SUFFIX}"):
+            self._open_pack(path)
+
+    def open_pack(self, name: str) -> None:
+        """See the entries of a pack that a worker has written meanwhile."""
+        self._open_pack(self.folder / f"{name}{PACK_SUFFIX}")
+
+    def _open_pack(self, path: Path) -> None:
+        try:
+            with path.open("rb") as file:
+                lengths = json.loads(file.readline())
+                offset = file.tell()
+            for name, length in lengths.items():
+                self._packed[name] = (path, offset, int(length))
+                offset += int(length)
+        except (OSError, ValueError, AttributeError, TypeError):
+            return  # cut short or damaged: its cases are read again
 
     def write(self, name: str, value: Any) -> None:
         """Keep a case's result; a power cut may lose it, never halve it."""
         write_atomically(self.folder / f"{name}{ENTRY_SUFFIX}", encode(value), durable=False)
 
+    def write_pack(self, name: str, values: Mapping[str, Any]) -> None:
+        """Keep results of several cases in one file."""
+        contents = {entry: encode(value) for entry, value in values.items()}
+        head = json.dumps({entry: len(content) for entry, content in contents.items()}).encode() + b"\n"
+        path = self.folder / f"{name}{PACK_SUFFIX}"
+        write_atomically(path, head + b"".join(contents.values()), durable=False)
+
     def read(self, name: str) -> Any | None:
         """The result of a finished case, or None where there is none that can be used."""
         try:
-            content = (self.folder / f"{name}{ENTRY_SUFFIX}").read_bytes()
-            return decode(content, self.classes)
+            return decode(self._content(name), self.classes)
         except (OSError, CodecError):
             return None
+
+    def _content(self, name: str) -> bytes:
+        if name not in self._packed:
+            return (self.folder / f"{name}{ENTRY_SUFFIX}").read_bytes()
+        path, offset, length = self._packed[name]
+        with path.open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), length, offset)
 
     def has(self, name: str) -> bool:
         """Whether there is an entry, without looking into it."""
@@ -101,10 +136,18 @@ class Journal:
 
         Of the ``unfinished`` cases, which another run may finish, parts are kept.
         """
-        wanted = {f"{name}{ENTRY_SUFFIX}" for name in keep}
+        names = set(keep)
+        wanted = {f"{name}{ENTRY_SUFFIX}" for name in names}
+        wanted |= {path.name for name, (path, _, _) in self._packed.items() if name in names}
         cases = set(unfinished)
         for path in self.folder.iterdir():
             if path.suffix == ENTRY_SUFFIX and "-" in path.stem and path.stem.partition("-")[0] in cases:
                 continue
-            if path.name not in wanted and path.suffix in (ENTRY_SUFFIX, ".running", ".hung", ".tmp"):
+            if path.name not in wanted and path.suffix in (
+                ENTRY_SUFFIX,
+                PACK_SUFFIX,
+                ".running",
+                ".hung",
+                ".tmp",
+            ):
                 path.unlink(missing_ok=True)

@@ -72,6 +72,11 @@ class BatchTask:
 
     cases: tuple[CaseTask, ...]
 
+    @property
+    def name(self) -> str:
+        """Of their common file in the journal."""
+        return f"{self.cases[0].name}-{len(self.cases)}"
+
 
 def part_name(case: str, part: int, parts: int) -> str:
     """Name of a part's journal entry."""
@@ -161,30 +166,25 @@ def _run_batched(
     """Cases of batches as they come; those of a batch that lost its worker are then run one by one."""
 
     def recover(batch: BatchTask) -> list[CaseResult | Failure | Split] | None:
+        store.open_pack(batch.name)
         found = [result for task in batch.cases if (result := store.read(task.name)) is not None]
         return found if len(found) == len(batch.cases) else None
 
     work: Work[BatchTask, list[CaseResult | Failure | Split]] = Work(
         function=run_batch,
-        name=lambda batch: f"{batch.cases[0].name}-batch",
+        name=lambda batch: batch.name,
         recover=recover,
         folder=store.folder,
     )
     lost: list[CaseTask] = []
     for batch, outcome in backend.run(work, batches):
+        store.open_pack(batch.name)
         if isinstance(outcome, Crash):
             lost += batch.cases
         else:
             yield from zip(batch.cases, outcome, strict=True)
-    unfinished = []
-    for task in lost:
-        known = store.read(task.name)
-        if known is None:
-            unfinished.append(task)
-        else:
-            yield task, known
-    if unfinished:
-        yield from _run_singly(backend, whole, unfinished)
+    if lost:
+        yield from _run_singly(backend, whole, lost)
 
 
 def _run_singly(
@@ -226,18 +226,27 @@ def _run_shared(
 
 def run_case(task: CaseTask) -> CaseResult | Failure | Split:
     """One case in a worker: its result, or its failure, journalled before it is returned; never raises."""
-    from .case import profile_case
-
-    read = profile_or_split if task.share else profile_case
-    result = _guarded(task, lambda: read(task.case, task.root, task.options))
+    result = _profile(task)
     if not isinstance(result, Split):
         _journal(Journal(task.journal, ()), task.name, result)
     return result
 
 
 def run_batch(batch: BatchTask) -> list[CaseResult | Failure | Split]:
-    """Several cases in a worker, one after another."""
-    return [run_case(task) for task in batch.cases]
+    """Several cases in a worker, journalled together."""
+    results = [_profile(task) for task in batch.cases]
+    named = zip(batch.cases, results, strict=True)
+    kept = {task.name: r for task, r in named if not isinstance(r, Split) and not is_retried(r)}
+    if kept:
+        Journal(batch.cases[0].journal, ()).write_pack(batch.name, kept)
+    return results
+
+
+def _profile(task: CaseTask) -> CaseResult | Failure | Split:
+    from .case import profile_case
+
+    read = profile_or_split if task.share else profile_case
+    return _guarded(task, lambda: read(task.case, task.root, task.options))
 
 
 def run_part(task: PartTask) -> PartDone | Failure:

@@ -18,6 +18,9 @@ from .orientation import is_flipped, is_orthonormal, orientation_letters
 from .spacing import checked_spacing, is_length, resolve_spacing
 from .streamed import StreamedVoxels
 
+_SAME_LENGTH = 1e-3
+"""Relative difference of two spacings of one header that its rounding explains."""
+
 
 class NiftiReader(Reader):
     """``.nii`` and ``.nii.gz``. The file knows its axes, so ``--axes`` does not apply."""
@@ -136,7 +139,13 @@ def _spacing(header: NiftiHeader) -> tuple[Spacing, list[str]]:
             f"pixdim (XYZ) {_numbers(header.pixdim)} is not usable: spacing taken from the sform"
         ]
     spacing, doubt = checked_spacing([n * factor for n in header.pixdim[::-1]], unit, "header")
-    if doubt is None and usable and not np.allclose(columns, header.pixdim, rtol=1e-3):
+    if (
+        doubt is None
+        and usable
+        and not all(
+            abs(a - b) <= _SAME_LENGTH * abs(b) for a, b in zip(columns.tolist(), header.pixdim, strict=True)
+        )
+    ):
         doubt = (
             f"the sform says {_numbers(columns)} (XYZ) where pixdim says {_numbers(header.pixdim)}: "
             "pixdim is taken, as ITK does"

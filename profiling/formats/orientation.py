@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +21,13 @@ def orientation_letters(directions: NDArray[np.float64]) -> str | None:
     Returns:
         For example ``SPL``; None where the directions do not span space.
     """
+    return _letters(np.asarray(directions, np.float64).tobytes())
+
+
+@lru_cache(maxsize=1024)
+def _letters(matrix: bytes) -> str | None:
+    """The files of a data set mostly share their directions, and a decomposition takes 0.2 ms."""
+    directions = np.frombuffer(matrix, np.float64).reshape(3, 3)
     norms = np.linalg.norm(directions, axis=0)
     if not np.isfinite(norms).all() or (norms == 0).any():
         return None
@@ -36,11 +45,18 @@ def orientation_letters(directions: NDArray[np.float64]) -> str | None:
 
 def is_flipped(directions: NDArray[np.float64]) -> bool:
     """Whether the grid is mirrored: its determinant in RAS is negative."""
-    return bool(np.linalg.det(directions) < 0)
+    (a, b, c), (d, e, f), (g, h, i) = np.asarray(directions, np.float64).tolist()
+    return bool(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g) < 0)
 
 
 def is_orthonormal(directions: NDArray[np.float64], tolerance: float = 1e-3) -> bool:
     """Whether the axes, scaled to length 1, stand at right angles to within ``tolerance`` (a cosine)."""
+    return _is_orthonormal(np.asarray(directions, np.float64).tobytes(), tolerance)
+
+
+@lru_cache(maxsize=1024)
+def _is_orthonormal(matrix: bytes, tolerance: float) -> bool:
+    directions = np.frombuffer(matrix, np.float64).reshape(3, 3)
     norms = np.linalg.norm(directions, axis=0)
     unit = directions / np.where(norms == 0, 1.0, norms)
     return bool(np.abs(unit.T @ unit - np.eye(3)).max() <= tolerance)
