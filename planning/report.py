@@ -76,7 +76,7 @@ def _print_dataset(dataset: DatasetPlan, console: Console) -> None:
     schemes = ", ".join(f"{channel.channel}: {channel.scheme}" for channel in dataset.normalization)
     table.add_row("intensities", schemes)
     if dataset.splits:
-        kind = "blocks inside the volumes" if dataset.splits[0].validation_blocks else "by case"
+        kind = "of blocks inside the volumes" if dataset.splits[0].validation_blocks else "by case"
         table.add_row("splits", f"{len(dataset.splits)} folds {kind}")
     console.print(table)
 

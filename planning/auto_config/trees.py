@@ -26,6 +26,7 @@ class Tree(Protocol):
 
     def write(self, key: str, value: Any) -> bool:
         """Set a value; False where the configuration has no field of that name and takes no new ones."""
+        ...
 
     def differing(self) -> frozenset[str] | None:
         """Keys whose values differ from the dataclass's defaults; None where no dataclass is behind it."""

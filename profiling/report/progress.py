@@ -39,7 +39,7 @@ class PlainProgress:
         """Tell one event."""
         now = time.monotonic()
         if event.kind == "begin":
-            self._write(f"profiling {event.total} cases with {event.jobs} workers")
+            self._write(f"profiling {_count(event.total, 'case')} with {_count(event.jobs, 'worker')}")
             return
         if event.kind == "resumed":
             self._resumed += 1
@@ -112,3 +112,7 @@ class BarProgress:
         seconds = time.monotonic() - self._began
         rate = (event.finished - self._resumed) / seconds if seconds > 0 else 0.0
         self._progress.update(self._task, completed=event.finished, rate=f"{rate:.2g}/s")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")

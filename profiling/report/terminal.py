@@ -55,12 +55,15 @@ def print_failures(failures: Sequence[Failure], profiled: int, console: Console)
     console.print(
         Text(f"{len(failures)} of {total} cases FAILED and are not in the numbers:", style="bold red")
     )
-    for failure in failures[:SHOWN_FAILURES]:
+    shown = (
+        SHOWN_FAILURES if profiled else len(failures)
+    )  # without a case there is no file to look them up in
+    for failure in failures[:shown]:
         console.print(
             Text(f"  {failure.id} [{failure.kind}] ", style="red") + Text(failure.reason), soft_wrap=True
         )
-    if len(failures) > SHOWN_FAILURES:
-        console.print(f"  and {len(failures) - SHOWN_FAILURES} more; all stand in the file", markup=False)
+    if len(failures) > shown:
+        console.print(f"  and {len(failures) - shown} more; all stand in the file", markup=False)
 
 
 def _overview(fingerprint: Fingerprint) -> Table:
