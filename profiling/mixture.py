@@ -20,11 +20,12 @@ _GUARD_BITS = 200
 
 
 class Component(NamedTuple):
-    """One distribution: ascending values, their counts, and what a count is divided by."""
+    """One distribution: ascending values, their counts, and what a count is divided by in each mixture."""
 
     values: NDArray[np.float64]
     counts: NDArray[np.int64]
-    divisor: int
+    divisors: tuple[int, ...]
+    """One for each way of weighting."""
 
 
 class _Slice(NamedTuple):
@@ -36,33 +37,42 @@ class _Slice(NamedTuple):
 
 
 def mixture_quantiles(
-    components: Callable[[], Iterable[Component]], targets: Sequence[Fraction]
-) -> list[float]:
+    components: Callable[[], Iterable[Component]], targets: Sequence[Sequence[Fraction]]
+) -> list[list[float]]:
     """Smallest value v with (sum over components of counts up to v / divisor) >= target, for each target.
 
     Args:
         components: called twice; each call goes through all components, which need not all be in memory.
-        targets: positive, at most the total weight.
+        targets: for each way of weighting: positive, at most the total weight.
     """
-    cells, weights = _coarse(components())
-    cumulated = np.cumsum(weights)
-    brackets = []
-    for target in targets:
-        near = float(target)
-        first = int(np.searchsorted(cumulated, near * (1 - _MARGIN)))
-        last = min(int(np.searchsorted(cumulated, near * (1 + _MARGIN))), cells.size - 1)
-        brackets.append((int(cells[min(first, last)]), int(cells[last])))
-    slices: list[list[_Slice]] = [[] for _ in targets]
+    cells, weights = _coarse(components(), len(targets))
+    brackets = [
+        [_bracket(cells, np.cumsum(weight), target) for target in wanted]
+        for wanted, weight in zip(targets, weights, strict=True)
+    ]
+    slices: list[list[list[_Slice]]] = [[[] for _ in wanted] for wanted in targets]
     for component in components():
         places = _cells(component.values)
         below = np.cumsum(component.counts)
-        for chosen, (first, last) in zip(slices, brackets, strict=True):
-            a, b = np.searchsorted(places, first), np.searchsorted(places, last, "right")
-            start = below[a - 1] if a else 0
-            chosen.append(
-                _Slice(component.values[a:b].copy(), np.append(start, below[a:b]), component.divisor)
-            )
-    return [_decide(chosen, target) for chosen, target in zip(slices, targets, strict=True)]
+        for way, divisor in enumerate(component.divisors):
+            edges = np.array(brackets[way])
+            starts = np.searchsorted(places, edges[:, 0]).tolist()
+            stops = np.searchsorted(places, edges[:, 1], "right").tolist()
+            for chosen, a, b in zip(slices[way], starts, stops, strict=True):
+                start = below[a - 1] if a else 0
+                chosen.append(_Slice(component.values[a:b].copy(), np.append(start, below[a:b]), divisor))
+    return [
+        [_decide(chosen, target) for chosen, target in zip(parts, wanted, strict=True)]
+        for parts, wanted in zip(slices, targets, strict=True)
+    ]
+
+
+def _bracket(cells: NDArray[np.int64], cumulated: NDArray[np.float64], target: Fraction) -> tuple[int, int]:
+    """First and last cell in which a quantile can lie."""
+    near = float(target)
+    first = int(np.searchsorted(cumulated, near * (1 - _MARGIN)))
+    last = min(int(np.searchsorted(cumulated, near * (1 + _MARGIN))), cells.size - 1)
+    return int(cells[min(first, last)]), int(cells[last])
 
 
 def _cells(values: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -72,16 +82,17 @@ def _cells(values: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.asarray(ordered >> _CELL_BITS, np.int64)
 
 
-def _coarse(components: Iterable[Component]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Occupied cells, ascending, and their weight in float64: only a guide to where a quantile can lie."""
+def _coarse(components: Iterable[Component], ways: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Occupied cells, ascending, and (ways, cells) their weights: a guide to where quantiles can lie."""
     cells = np.zeros(0, np.int64)
-    weights = np.zeros(0)
+    weights = np.zeros((ways, 0))
     waiting: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
     size = 0
     for component in components:
         places = _cells(component.values)
         first = np.flatnonzero(np.concatenate(([True], places[1:] != places[:-1])))
-        waiting.append((places[first], np.add.reduceat(component.counts, first) / component.divisor))
+        sums = np.add.reduceat(component.counts, first)
+        waiting.append((places[first], sums / np.array(component.divisors, np.float64)[:, np.newaxis]))
         size += first.size
         if size > max(_WAITING, cells.size):
             cells, weights = _add_weights([(cells, weights), *waiting])
@@ -94,8 +105,8 @@ def _add_weights(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """One table, ascending, of several."""
     cells, places = np.unique(np.concatenate([c for c, _ in parts]), return_inverse=True)
-    weights = np.concatenate([w for _, w in parts])
-    return cells, np.asarray(np.bincount(places, weights, minlength=cells.size), np.float64)
+    weights = np.concatenate([w for _, w in parts], axis=1)
+    return cells, np.array([np.bincount(places, way, minlength=cells.size) for way in weights], np.float64)
 
 
 def _decide(slices: Sequence[_Slice], target: Fraction) -> float:

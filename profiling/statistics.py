@@ -7,7 +7,7 @@ exceed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -21,7 +21,15 @@ from .histogram import MAX_DISTINCT, ValueHistogram, smallest_counts
 from .mixture import Component, mixture_quantiles
 from .moments import FIXED_BITS, moments_of_intensity, standard_deviation, sum_and_squares, to_fixed
 
-__all__ = ["MAX_DISTINCT", "QUANTILES", "Distribution", "ValueHistogram", "case_weighted", "pooled"]
+__all__ = [
+    "MAX_DISTINCT",
+    "QUANTILES",
+    "Distribution",
+    "ValueHistogram",
+    "case_weighted",
+    "combined",
+    "pooled",
+]
 
 QUANTILES = (Fraction(1, 200), Fraction(1, 10), Fraction(1, 2), Fraction(9, 10), Fraction(199, 200))
 """Shares of the five quantiles that a fingerprint states."""
@@ -87,12 +95,14 @@ class Distribution:
 
     def intensity(self, stored: NDArray[Any]) -> NDArray[np.float64]:
         """``slope`` * stored + ``intercept`` in float64; beyond its range the largest finite number."""
+        if (self.slope, self.intercept) == (1.0, 0.0):
+            return stored.astype(np.float64)
         with np.errstate(over="ignore"):
             result = stored.astype(np.float64) * self.slope + self.intercept
         largest = np.finfo(np.float64).max
         return np.clip(result, -largest, largest)
 
-    @property
+    @cached_property
     def range(self) -> tuple[float, float]:
         """Smallest and largest intensity."""
         low, high = self.intensity(np.array(self.extent))
@@ -112,7 +122,9 @@ class Distribution:
         if self.step:
             whole = self.values.dtype.kind != "f"
             stored = self.values.astype(np.float64) + (self.step - whole) / 2
-        intensities = np.clip(self.intensity(stored), *self.range)
+        intensities = self.intensity(stored)
+        if self.step:
+            intensities = np.clip(intensities, *self.range)
         counts = self.counts.astype(np.int64)
         return (intensities[::-1], counts[::-1]) if self.slope < 0 else (intensities, counts)
 
@@ -153,48 +165,69 @@ class Distribution:
         )
 
 
-def case_weighted(distributions: Sequence[Distribution | None]) -> IntensityStatistics | None:
-    """Statistics in which every case with voxels weighs the same, as in nnU-Net; None without any voxel.
+def case_weighted(distributions: Iterable[Distribution | None]) -> IntensityStatistics | None:
+    """Statistics in which every case with voxels weighs the same, as in nnU-Net; None without any voxel."""
+    return combined(distributions)[0]
 
-    The sequence is gone through three times and nothing of it is kept, so it may load its items as it goes.
+
+def pooled(distributions: Iterable[Distribution | None]) -> IntensityStatistics | None:
+    """Statistics in which every voxel weighs the same; None without any voxel."""
+    return combined(distributions)[1]
+
+
+def combined(
+    distributions: Iterable[Distribution | None],
+) -> tuple[IntensityStatistics | None, IntensityStatistics | None]:
+    """Statistics with every case weighing the same, and with every voxel weighing the same.
+
+    ``distributions`` is gone through three times and nothing of it is kept, so it may load its items as it
+    goes.
     """
-    return _combined(distributions, equal_cases=True)
-
-
-def pooled(distributions: Sequence[Distribution | None]) -> IntensityStatistics | None:
-    """Statistics in which every voxel weighs the same; None without any voxel. See :func:`case_weighted`."""
-    return _combined(distributions, equal_cases=False)
-
-
-def _combined(
-    distributions: Sequence[Distribution | None], *, equal_cases: bool
-) -> IntensityStatistics | None:
-    count = weights = mean = square = 0
+    by_case, by_voxel = _Moments(), _Moments()
     ranges: list[tuple[float, float]] = []
     error = 0.0
     for distribution in distributions:
         if distribution is None:
             continue
-        weight = 1 if equal_cases else distribution.count
         first, second = distribution.moments()
-        mean += to_fixed(weight * first)
-        square += to_fixed(weight * second)
-        weights += weight
-        count += distribution.count
+        by_case.add(1, first, second)
+        by_voxel.add(distribution.count, first, second)
         ranges.append(distribution.range)
         error = max(error, distribution.error)
     if not ranges:
-        return None
+        return None, None
 
-    def components() -> Any:
+    def components() -> Iterator[Component]:
         for distribution in distributions:
             if distribution is not None:
-                yield Component(*distribution.table(), distribution.count if equal_cases else 1)
+                yield Component(*distribution.table(), (distribution.count, 1))
 
-    quantiles = mixture_quantiles(components, [q * weights for q in QUANTILES])
+    targets = [[q * moments.weight for q in QUANTILES] for moments in (by_case, by_voxel)]
+    quantiles = mixture_quantiles(components, targets)
     extent = min(low for low, _ in ranges), max(high for _, high in ranges)
-    unit = weights << FIXED_BITS
-    return _statistics(count, Fraction(mean, unit), Fraction(square, unit), extent, quantiles, error)
+    weighted, together = (
+        _statistics(by_voxel.weight, *moments.means(), extent, found, error)
+        for moments, found in zip((by_case, by_voxel), quantiles, strict=True)
+    )
+    return weighted, together
+
+
+@dataclass
+class _Moments:
+    """Exact weighted sums of the means of cases, and of their squares."""
+
+    weight: int = 0
+    first: int = 0
+    second: int = 0
+
+    def add(self, weight: int, first: Fraction, second: Fraction) -> None:
+        self.weight += weight
+        self.first += to_fixed(weight * first)
+        self.second += to_fixed(weight * second)
+
+    def means(self) -> tuple[Fraction, Fraction]:
+        unit = self.weight << FIXED_BITS
+        return Fraction(self.first, unit), Fraction(self.second, unit)
 
 
 def _statistics(

@@ -18,7 +18,7 @@ from .fingerprint import (
     Triple,
 )
 from .formats.base import UNITS_IN_MM, Unit
-from .statistics import Distribution, case_weighted, pooled
+from .statistics import Distribution, combined
 
 CLUSTER_TOLERANCE = 0.05
 """Spacings that agree to within this share on every axis belong together."""
@@ -154,13 +154,12 @@ def channel_summaries(
     """Every channel over its foreground or, where no case has any, over its non-zero voxels."""
     summaries = []
     for foreground, nonzero in zip(distributions["foreground"], distributions["nonzero"], strict=True):
-        weighted = case_weighted(foreground)
+        weighted, together = combined(foreground)
         if weighted is not None:
-            summary = ChannelSummary(region="foreground", case_weighted=weighted, pooled=pooled(foreground))
+            summary = ChannelSummary(region="foreground", case_weighted=weighted, pooled=together)
         else:
-            summary = ChannelSummary(
-                region="nonzero", case_weighted=case_weighted(nonzero), pooled=pooled(nonzero)
-            )
+            weighted, together = combined(nonzero)
+            summary = ChannelSummary(region="nonzero", case_weighted=weighted, pooled=together)
         summaries.append(summary)
     return tuple(summaries)
 
