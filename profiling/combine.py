@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from .fingerprint import (
     CaseFingerprint,
@@ -19,11 +18,8 @@ from .labels import LabelTable, object_statistics, propose_label_kind
 from .layouts.assemble import sorted_failures
 from .layouts.base import DiscoveredDataset
 from .outliers import find_outliers
-from .statistics import Distribution
+from .results import Column, Result
 from .summary import class_frequencies, named, summarize
-
-if TYPE_CHECKING:
-    from .case import CaseResult
 
 
 class NothingProfiledError(ValueError):
@@ -45,7 +41,7 @@ class Declared:
 
 def assemble_fingerprint(
     dataset: DiscoveredDataset,
-    results: Sequence[CaseResult],
+    results: Sequence[Result],
     failures: Sequence[Failure],
     declared: Declared,
     provenance: Provenance,
@@ -82,8 +78,8 @@ def assemble_fingerprint(
         summary=summarize(
             cases,
             {
-                "foreground": by_channel([result.foreground for result in results], channels),
-                "nonzero": by_channel([result.nonzero for result in results], channels),
+                "foreground": [Column(results, "foreground", channel) for channel in range(channels)],
+                "nonzero": [Column(results, "nonzero", channel) for channel in range(channels)],
             },
             failures=len(all_failures),
             class_frequencies=class_frequencies(cases, labels.classes) if semantic else None,
@@ -95,21 +91,14 @@ def assemble_fingerprint(
     )
 
 
-def by_channel(
-    cases: Sequence[Sequence[Distribution | None]], channels: int
-) -> list[list[Distribution | None]]:
-    """(cases, channels) turned to (channels, cases); cases with fewer channels are left out of the others."""
-    return [[case[channel] for case in cases if channel < len(case)] for channel in range(channels)]
-
-
 def _with_declared_channels(
-    dataset: DiscoveredDataset, results: Sequence[CaseResult]
-) -> tuple[list[CaseResult], list[Failure]]:
+    dataset: DiscoveredDataset, results: Sequence[Result]
+) -> tuple[list[Result], list[Failure]]:
     """Cases with as many channels as the dataset.json names; the others are failures."""
     if dataset.channel_names is None:
         return list(results), []
     wanted = len(dataset.channel_names)
-    kept: list[CaseResult] = []
+    kept: list[Result] = []
     refused: list[Failure] = []
     for result in results:
         case = result.fingerprint
@@ -125,7 +114,7 @@ def _with_declared_channels(
 
 
 def _labels(
-    dataset: DiscoveredDataset, results: Sequence[CaseResult], declared: Declared
+    dataset: DiscoveredDataset, results: Sequence[Result], declared: Declared
 ) -> tuple[Labels, list[str]]:
     """Kind and classes, and what is odd about them."""
     tables = [result.labels for result in results if result.labels is not None]
@@ -172,7 +161,7 @@ def _kind(
     return kind, True, reason
 
 
-def _for_kind(result: CaseResult, kind: LabelKind) -> CaseFingerprint:
+def _for_kind(result: Result, kind: LabelKind) -> CaseFingerprint:
     """The case with what its kind of labels keeps: voxels of classes or sizes of objects."""
     table = result.labels
     voxels, objects = None, None

@@ -22,11 +22,12 @@ from .events import Event, EventKind
 from .fingerprint import Failure, Fingerprint, LabelKind, Provenance
 from .journal import Journal, entry_name
 from .layouts.base import DiscoveredDataset
+from .results import Result, ResultKeeper
 from .sidecar import save_histograms
 from .tasks import CaseTask, is_retried, journalled_classes, run_tasks
 
 if TYPE_CHECKING:
-    from .case import CaseResult, ProfileOptions
+    from .case import ProfileOptions
 
 
 MANY_HEADERS = 1000
@@ -124,10 +125,11 @@ def _run(
     *,
     backend: Backend,
     timeout: float | None,
-) -> list[CaseResult | Failure]:
+) -> list[Result | Failure]:
     """Results of all cases, in the order of the data set."""
-    found: dict[str, CaseResult | Failure] = {}
+    found: dict[str, Result | Failure] = {}
     tasks: list[CaseTask] = []
+    keeper = ResultKeeper(store)
     share = backend.workers > 1
     depends_on = (options, os.fspath(dataset.root.absolute()))
     names = {case.id: entry_name(case, depends_on) for case in dataset.cases}
@@ -137,12 +139,12 @@ def _run(
         if known is None:
             tasks.append(task)
         else:
-            found[case.id] = known
+            found[case.id] = keeper.keep(known, task.name)
     progress.tell("begin", jobs=max(1, min(backend.workers, len(tasks))))
-    for case_id, result in found.items():
-        progress.finish(case_id, result, resumed=True)
+    for case_id, resumed in found.items():
+        progress.finish(case_id, resumed, resumed=True)
     for task, result in run_tasks(backend, store, tasks, timeout):
-        found[task.case.id] = result
+        found[task.case.id] = keeper.keep(result, task.name)
         progress.finish(task.case.id, result)
     store.prune(names.values(), {names[i] for i, result in found.items() if is_retried(result)})
     return [found[case.id] for case in dataset.cases]
@@ -180,7 +182,7 @@ class _Progress:
                 )
             )
 
-    def finish(self, case_id: str, result: CaseResult | Failure, *, resumed: bool = False) -> None:
+    def finish(self, case_id: str, result: Result | Failure, *, resumed: bool = False) -> None:
         self.finished += 1
         if isinstance(result, Failure):
             self.failed += 1

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
@@ -19,11 +21,19 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
     Raises:
         OSError: the folder is not there, not writable, or full; nothing is left behind.
     """
+    with writing_atomically(path, durable=durable) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def writing_atomically(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """As :func:`write_atomically`, for a file that is written piece by piece."""
     descriptor, temporary = _open_beside(path)
     try:
-        with os.fdopen(descriptor, "wb", buffering=0) as file:
-            file.write(content)
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
             if durable:
+                file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:

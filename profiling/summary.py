@@ -26,7 +26,7 @@ CLUSTER_TOLERANCE = 0.05
 
 def summarize(
     cases: Sequence[CaseFingerprint],
-    distributions: Mapping[str, Sequence[Sequence[Distribution | None]]],
+    distributions: Mapping[str, Sequence[Iterable[Distribution | None]]],
     *,
     failures: int,
     class_frequencies: dict[str, float] | None,
@@ -149,7 +149,7 @@ def agree(spacings: NDArray[np.float64], one: NDArray[np.float64] | Triple) -> N
 
 
 def channel_summaries(
-    distributions: Mapping[str, Sequence[Sequence[Distribution | None]]],
+    distributions: Mapping[str, Sequence[Iterable[Distribution | None]]],
 ) -> tuple[ChannelSummary, ...]:
     """Every channel over its foreground or, where no case has any, over its non-zero voxels."""
     summaries = []

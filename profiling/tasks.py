@@ -290,7 +290,7 @@ def _guarded(task: CaseTask, work: Callable[[], R]) -> R | Failure:
         return Failure(id=task.case.id, files=files, kind="error", reason=reason)
 
 
-def is_retried(result: CaseResult | Failure) -> bool:
+def is_retried(result: object) -> bool:
     """Whether another run tries this case again."""
     return isinstance(result, Failure) and result.kind in RETRIED_KINDS
 
