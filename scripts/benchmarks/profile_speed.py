@@ -15,6 +15,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from .timing import Command, Run, forget_cached, in_turn, median_wall, table, write_results
@@ -79,6 +80,22 @@ def headers(bench: Path, scratch: Path, *_: object) -> list[Command]:
     return [profile(scratch, bench / "small", "--headers-only", "--jobs", 2)]
 
 
+def second_run(bench: Path, scratch: Path, *_: object) -> list[Command]:
+    """Ten thousand cases of which the journal knows all, after a run that reads them."""
+    first = profile(scratch, bench / "small", "--jobs", 2)
+    again = tuple(word for word in first.argv if word != "--fresh")
+    return [replace(first, name=f"{OURS}, first run"), replace(first, argv=again)]
+
+
+def memory(bench: Path, scratch: Path, *_: object) -> list[Command]:
+    """20 GB volumes, a tenth of them filled, and ten thousand cases: what the processes' peaks come to."""
+    commands = [
+        replace(profile(scratch, bench / "virtual" / f"virtual.{kind}", "--jobs", 2), name=f"{OURS}, {name}")
+        for kind, name in (("h5", "HDF5"), ("zarr", "Zarr"), ("tif", "BigTIFF"))
+    ]
+    return [*commands, replace(profile(scratch, bench / "small", "--jobs", 2), name=OURS)]
+
+
 def start_up(*_: object) -> list[Command]:
     """profile-dataset --help, beside a Python that does nothing."""
     program = "import sys; from voxplan.scripts.profile_dataset import main; sys.exit(main(['--help']))"
@@ -94,6 +111,8 @@ BENCHES: dict[str, Callable[[Path, Path, Path | None, bool], list[Command]]] = {
     "raw-hdf5": raw_hdf5,
     "bigtiff": bigtiff,
     "headers": headers,
+    "second-run": second_run,
+    "memory": memory,
     "start-up": start_up,
 }
 
@@ -101,7 +120,7 @@ BENCHES: dict[str, Callable[[Path, Path, Path | None, bool], list[Command]]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description="Time profile-dataset side by side with its peers.")
-    parser.add_argument("bench", type=Path, help="folder that make_data wrote: nifti/, em/, small/")
+    parser.add_argument("bench", type=Path, help="folder that make_data wrote: nifti/, em/, small/, virtual/")
     parser.add_argument("--nnunet-python", type=Path, help="Python of an environment with nnunetv2")
     parser.add_argument("--no-peers", action="store_true", help="only voxplan and the floor")
     parser.add_argument("--rounds", type=int, default=3)

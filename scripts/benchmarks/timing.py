@@ -77,11 +77,13 @@ def measure(command: Command) -> Run:
     """
     peaks = {"parent": 0, "largest": 0}
     finished = threading.Event()
+    # as an installed program runs: its modules compiled beforehand
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     before = os.times()
     start = time.perf_counter()
     process = subprocess.Popen(
         command.argv,
-        env={**os.environ, **command.env},
+        env={**env, **command.env},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
