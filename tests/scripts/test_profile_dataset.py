@@ -277,7 +277,7 @@ def test_profiling_imports_no_torch(folder: Path, tmp_path: Path) -> None:
 
 def many_cases(folder: Path, count: int) -> Path:
     """Cases that take long enough to be interrupted: gzip of a few MB each."""
-    image = np.random.default_rng(0).integers(0, 4000, (40, 160, 160)).astype(np.int16)
+    image = np.random.default_rng(0).integers(0, 4000, (80, 224, 224)).astype(np.int16)
     write(folder / "c000.nii.gz", image)
     for number in range(1, count):
         (folder / f"c{number:03}.nii.gz").write_bytes((folder / "c000.nii.gz").read_bytes())
@@ -294,7 +294,7 @@ def wait_for_entries(journal: Path, process: subprocess.Popen[str], count: int) 
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_ended_goes_on_where_it_stopped(tmp_path: Path, blow: signal.Signals) -> None:
-    folder = many_cases(tmp_path / "data", 150)
+    folder = many_cases(tmp_path / "data", 30)
     output = tmp_path / "f.json"
     command = [*COMMAND, str(folder), "-o", str(output), "--jobs", "2"]
     process = subprocess.Popen(
@@ -306,7 +306,7 @@ def test_a_run_that_is_ended_goes_on_where_it_stopped(tmp_path: Path, blow: sign
     _, said = process.communicate(timeout=60)
     assert not output.exists()
     finished = {path.name: path.stat().st_mtime_ns for path in journal.glob("*.case")}
-    assert 4 <= len(finished) < 150
+    assert 4 <= len(finished) < 30
     if blow == signal.SIGINT:
         assert process.returncode == 130
         assert "same command again" in said
@@ -314,7 +314,7 @@ def test_a_run_that_is_ended_goes_on_where_it_stopped(tmp_path: Path, blow: sign
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert f"{len(finished)} of them unchanged" in done.stderr
     after = {path.name: path.stat().st_mtime_ns for path in journal.glob("*.case")}
-    assert len(after) == 150
+    assert len(after) == 30
     assert finished.items() <= after.items(), "finished cases are not written again"
     resumed = load_fingerprint(output)
     assert main([str(folder), "-o", str(tmp_path / "g.json"), "--jobs", "1", "-q"]) == 0
