@@ -53,14 +53,13 @@ def mixture_quantiles(
     slices: list[list[list[_Slice]]] = [[[] for _ in wanted] for wanted in targets]
     for component in components():
         places = _cells(component.values)
-        below = np.cumsum(component.counts)
+        below = np.concatenate(([0], np.cumsum(component.counts)))
         for way, divisor in enumerate(component.divisors):
             edges = np.array(brackets[way])
             starts = np.searchsorted(places, edges[:, 0]).tolist()
             stops = np.searchsorted(places, edges[:, 1], "right").tolist()
             for chosen, a, b in zip(slices[way], starts, stops, strict=True):
-                start = below[a - 1] if a else 0
-                chosen.append(_Slice(component.values[a:b].copy(), np.append(start, below[a:b]), divisor))
+                chosen.append(_Slice(component.values[a:b].copy(), below[a : b + 1].copy(), divisor))
     return [
         [_decide(chosen, target) for chosen, target in zip(parts, wanted, strict=True)]
         for parts, wanted in zip(slices, targets, strict=True)
