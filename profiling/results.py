@@ -29,14 +29,17 @@ class Result(Protocol):
     @property
     def fingerprint(self) -> CaseFingerprint:
         """See :class:`.case.CaseResult`."""
+        ...
 
     @property
     def foreground(self) -> tuple[Distribution | None, ...]:
         """Per channel."""
+        ...
 
     @property
     def nonzero(self) -> tuple[Distribution | None, ...]:
         """Per channel."""
+        ...
 
     @property
     def labels(self) -> LabelTable | None:
