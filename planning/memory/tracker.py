@@ -53,6 +53,11 @@ class Tracker(TorchDispatchMode):
         self._names: dict[Any, str] = {}
         self._results = MetaResults() if device == "meta" else None
 
+    def __exit__(self, *exception: Any) -> None:
+        """Stop: what is freed after the trace, or whenever a cycle is collected, is no part of it."""
+        super().__exit__(*exception)
+        self._watched.clear()
+
     def follow(self, tensor: Tensor, kind: Kind = "activations", *, whole_storage: bool = True) -> None:
         """Count a tensor's storage from now on, if it is not counted yet."""
         if tensor.device.type != self._device:
