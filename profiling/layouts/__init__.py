@@ -13,6 +13,8 @@ from .hdf5 import KeysLayout
 from .nnunet_raw import NnunetRawLayout
 from .pair import PairLayout
 from .volume_folder import VolumeFolderLayout
+from .volumes import few
+from .within import datasets_within
 
 LAYOUTS: tuple[Layout, ...] = (
     NnunetRawLayout(),
@@ -22,6 +24,9 @@ LAYOUTS: tuple[Layout, ...] = (
     VolumeFolderLayout(),
 )
 """The first that matches is used."""
+
+SHOWN_DATASETS = 8
+"""Data sets that an error names."""
 
 __all__ = ["LAYOUTS", "DiscoveredDataset", "Layout", "LayoutRequest", "discover"]
 
@@ -69,19 +74,26 @@ def discover(
     if layout is None:
         msg = f"{data}: no layout that is known ({', '.join(layout.name for layout in LAYOUTS)})"
         raise FormatError(msg, kind="unsupported")
-    inner = _datasets_within(request) if isinstance(layout, VolumeFolderLayout) else []
-    if not inner:
+    inner: list[Path] = []
+    if isinstance(layout, VolumeFolderLayout):
+        inner, others = datasets_within(request, _pairing_layout_of)
+    if not inner or data is None:
         return layout.discover(request)
+    names = [folder.relative_to(data).as_posix() for folder in inner]
     if len(inner) > 1:
+        shown = ", ".join(names[:SHOWN_DATASETS])
+        more = f" and {len(names) - SHOWN_DATASETS} more" if len(names) > SHOWN_DATASETS else ""
         msg = (
-            f"{data} holds several data sets, each with its own images and labels: "
-            f"{', '.join(folder.name for folder in inner)}; name one of them"
+            f"{data} holds {len(names)} data sets, each with its own images and labels: {shown}{more}; "
+            f"name one of them, e.g. {inner[0]}"
         )
         raise FormatError(msg, kind="ambiguous")
     found = discover(
         inner[0], image_key=image_key, label_key=label_key, exclude=exclude, use_labels=use_labels
     )
-    note = f"{data} holds one data set, {inner[0].name}: that is what was profiled"
+    note = f"{data} holds one data set, {names[0]}: that is what was profiled"
+    if others:
+        note += f"; left out: {few(others)}"
     return replace(found, warnings=(note, *found.warnings))
 
 
@@ -90,16 +102,9 @@ def _layout_of(request: LayoutRequest) -> Layout | None:
     return next((layout for layout in LAYOUTS if layout.matches(request)), None)
 
 
-def _datasets_within(request: LayoutRequest) -> list[Path]:
-    """Subfolders that pair images with labels; read as loose volumes, labels would pass for images."""
-    if request.data is None or request.images is not None or not request.data.is_dir():
-        return []
-    folders = sorted(path for path in request.data.iterdir() if path.is_dir() and not path.is_symlink())
-    return [
-        folder
-        for folder in folders
-        if not folder.name.startswith(".")
-        and isinstance(
-            _layout_of(replace(request, data=folder)), NnunetRawLayout | DecathlonLayout | PairLayout
-        )
-    ]
+def _pairing_layout_of(request: LayoutRequest) -> Layout | None:
+    """The layout of a folder that pairs images with labels by what it says or by sub-folders; names only."""
+    layouts = (
+        layout for layout in LAYOUTS if isinstance(layout, NnunetRawLayout | DecathlonLayout | PairLayout)
+    )
+    return next((layout for layout in layouts if layout.matches(request)), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from ..fingerprint import Failure
@@ -25,7 +25,7 @@ def assemble(
 ) -> DiscoveredDataset:
     """The data set of a layout that knows nothing but its cases."""
     unique, repeated = unique_cases(cases)
-    all_failures = (*failures, *listing.failures, *repeated)
+    all_failures = with_own_ids((*failures, *listing.failures, *repeated), {case.id for case in unique})
     return DiscoveredDataset(
         name=name or (root.resolve().name or "dataset"),
         root=root,
@@ -51,6 +51,30 @@ def unique_cases(cases: Iterable[CaseSource]) -> tuple[list[CaseSource], list[Fa
             )
             failures.append(Failure(id=case_id, files=files, kind="duplicate-id", reason=reason))
     return kept, failures
+
+
+def with_own_ids(failures: Iterable[Failure], taken: Collection[str]) -> list[Failure]:
+    """The same failures, each under an id that no case and no other failure has.
+
+    Ids that meet are told apart by the failures' files, so that they do not depend on the order.
+    """
+    failures = list(dict.fromkeys(failures))
+    counts = Counter(failure.id for failure in failures)
+    used = set(taken) | {failure.id for failure in failures if counts[failure.id] == 1}
+    named: list[Failure] = []
+    for failure in sorted(failures, key=lambda failure: (failure.id, failure.files, failure.kind)):
+        if counts[failure.id] == 1 and failure.id not in taken:
+            named.append(failure)
+            continue
+        name = Path(failure.files[0]).name if failure.files else failure.kind
+        own = f"{failure.id} ({name})"
+        number = 1
+        while own in used:
+            number += 1
+            own = f"{failure.id} ({name}, {number})"
+        used.add(own)
+        named.append(failure.model_copy(update={"id": own}))
+    return named
 
 
 def sorted_failures(failures: Iterable[Failure]) -> tuple[Failure, ...]:

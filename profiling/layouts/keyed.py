@@ -7,9 +7,39 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..fingerprint import Failure
-from ..formats.base import FormatError, VolumeSource
+from ..formats.base import CaseSource, FormatError, VolumeSource
+from .base import LayoutRequest
 from .containers import choose_keys, is_container, label_only
 from .volumes import NamedVolume
+
+
+def cases_of_containers(
+    images: Sequence[NamedVolume], request: LayoutRequest
+) -> tuple[list[CaseSource], list[NamedVolume]]:
+    """Containers that hold their label map beside their image, as cases; and the images that do not.
+
+    What a container itself holds goes before what lies beside it. Where it holds several label maps and none
+    is named, its label is looked for outside.
+    """
+    if not request.use_labels:
+        return [], list(images)
+    cases: list[CaseSource] = []
+    others: list[NamedVolume] = []
+    for volume in images:
+        path = volume.source.paths[0]
+        if not is_container(path) or volume.source.key is not None:
+            others.append(volume)
+            continue
+        try:
+            image, label = choose_keys(path, request.image_key, request.label_key)
+        except FormatError:
+            others.append(volume)
+            continue
+        if label is None:
+            others.append(volume)
+        else:
+            cases.append(CaseSource(id=volume.name, images=(image,), label=label))
+    return cases, others
 
 
 def with_image_keys(

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ..fingerprint import Failure
+from ..formats import is_volume_file, reader_for
 from ..formats.base import FormatError
 
 MAX_DEPTH = 12
 """Levels of sub-folders that are searched; deeper trees are no data set but a disk."""
+FOLDER_FORMATS = ("zarr",)
+"""Readers whose volumes are folders; a folder with another volume suffix is a folder of files."""
 
 
 def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
@@ -29,6 +33,11 @@ def is_excluded(path: Path, root: Path, exclude: Sequence[str]) -> bool:
     relative = path.relative_to(root) if path.is_relative_to(root) else path
     names = [path.name, relative.as_posix(), *(parent.as_posix() for parent in relative.parents)]
     return any(fnmatchcase(name, glob) for glob in exclude for name in names if name != ".")
+
+
+def is_plain_folder(path: Path) -> bool:
+    """Whether a path is a folder of files, not one that is itself a volume (a Zarr store)."""
+    return path.is_dir() and not (is_volume_file(path) and reader_for(path).name in FOLDER_FORMATS)
 
 
 def is_hidden(name: str) -> bool:
@@ -49,6 +58,14 @@ def outside_failure(path: Path, root: Path, case_id: str | None = None) -> Failu
         "profile the folder that really holds it, or copy the file in"
     )
     return Failure(id=case_id or path.name, files=(str(path),), kind="outside", reason=reason)
+
+
+_SPECIAL = (
+    (stat.S_ISFIFO, "named pipe"),
+    (stat.S_ISSOCK, "socket"),
+    (stat.S_ISBLK, "block device"),
+    (stat.S_ISCHR, "character device"),
+)
 
 
 class Listing:
@@ -83,15 +100,43 @@ class Listing:
                 folders.append(path)
             elif entry.is_file():
                 files.append(path)
+            elif is_volume_file(path):
+                self.is_special(path)
         return files, folders
+
+    def is_special(self, path: Path) -> bool:
+        """Whether a path is a pipe, socket or device, which is never opened; if so, it is remembered once.
+
+        Links that lead nowhere are remembered too.
+        """
+        try:
+            mode = path.stat().st_mode
+        except OSError:
+            if not path.is_symlink():
+                return False
+            what = (
+                f"is a link to {path.readlink()}, which is not there; restore that file, or remove the link"
+            )
+            self._remember(
+                Failure(id=path.name, files=(str(path),), kind="missing-file", reason=f"{path}: {what}")
+            )
+            return True
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            return False
+        kind = next((name for is_kind, name in _SPECIAL if is_kind(mode)), "no regular file")
+        reason = f"{path}: is a {kind}, not a file, and is never opened; leave it out with --exclude"
+        self._remember(Failure(id=path.name, files=(str(path),), kind="special-file", reason=reason))
+        return True
+
+    def _remember(self, failure: Failure) -> None:
+        if failure not in self.failures:
+            self.failures.append(failure)
 
     def refuses(self, path: Path, case_id: str | None = None) -> bool:
         """Whether a path leaves the root; if so, the refusal is remembered once."""
         if Path(os.path.realpath(path)).is_relative_to(self._real_root):
             return False
-        failure = outside_failure(path, self.root, case_id)
-        if failure not in self.failures:
-            self.failures.append(failure)
+        self._remember(outside_failure(path, self.root, case_id))
         return True
 
     def keep(self, paths: Iterable[Path]) -> list[Path]:

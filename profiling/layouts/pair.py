@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..formats.base import CaseSource, FormatError
@@ -11,8 +12,9 @@ from .assemble import assemble
 from .base import DiscoveredDataset, Layout, LayoutRequest
 from .keyed import with_image_keys, with_label_keys
 from .listing import Listing
-from .pairing import channels_of_cases, pair
-from .volumes import fixed_part, volumes_of_pattern
+from .pairing import channels_of_cases, note_of_only_pair, pair
+from .slices import slice_stack
+from .volumes import Found, fixed_part, volumes_of_pattern
 
 IMAGE_FOLDERS = ("imagesTr", "images", "image", "imgs", "img", "raw", "volumes", "im")
 LABEL_FOLDERS = ("labelsTr", "labels", "label", "segmentations", "segmentation", "seg", "masks", "mask", "gt")
@@ -53,6 +55,8 @@ class PairLayout(Layout):
             notes += found_labels.notes
             label_volumes, label_failures = with_label_keys(found_labels.volumes, request.label_key)
             cases, unpaired = pair(image_volumes, label_volumes)
+            _refuse_loose_slices(cases, found_images, found_labels)
+            notes += note_of_only_pair(image_volumes, label_volumes)
             failures += label_failures + unpaired
         return assemble(
             layout=self.name, root=root, cases=cases, listing=listing, failures=failures, notes=notes
@@ -74,6 +78,26 @@ class PairLayout(Layout):
             labels_here = None if request.labels is None else str(request.data / request.labels)
             return images, labels_here, common_root(str(request.data), images, labels_here)
         return request.images, request.labels, common_root(request.images, request.labels)
+
+
+def _refuse_loose_slices(cases: Sequence[CaseSource], images: Found, labels: Found) -> None:
+    """A glob over the slices of one volume makes each of them a volume, which no label map fits.
+
+    Raises:
+        FormatError: nothing could be paired, and one side are slices.
+    """
+    if cases:
+        return
+    for found, other, option in ((images, labels, "--images"), (labels, images, "--labels")):
+        paths = [path for volume in found.volumes for path in volume.source.paths]
+        folders = {path.parent for path in paths}
+        if len(folders) == 1 and len(other.volumes) < len(found.volumes) == len(paths) and slice_stack(paths):
+            folder = folders.pop()
+            msg = (
+                f"{folder}: the {len(paths)} files that {option} names are slices of one volume, but files "
+                f"of a glob are volumes of their own; name their folder: {option} {folder}"
+            )
+            raise FormatError(msg, kind="ambiguous")
 
 
 def subfolders(data: Path) -> tuple[Path, Path | None] | None:

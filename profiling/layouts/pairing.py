@@ -131,6 +131,18 @@ def pair(
     return best.cases, best.failures
 
 
+def note_of_only_pair(images: Sequence[NamedVolume], labels: Sequence[NamedVolume]) -> list[str]:
+    """What to tell the user where one image and one label were paired although no rule of names says so."""
+    if len(images) != 1 or len(labels) != 1:
+        return []
+    if any(rule.image(images[0].name) == rule.label(labels[0].name) for rule in _RULES):
+        return []
+    return [
+        f"{images[0].source.name} and {labels[0].source.name}: paired as the only image and the only label, "
+        "although their names differ"
+    ]
+
+
 def channels_of_cases(images: Sequence[NamedVolume]) -> list[CaseSource] | None:
     """Images without labels that are numbered as channels throughout: ``a_0000, a_0001, b_0000, b_0001``.
 

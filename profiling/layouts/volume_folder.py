@@ -1,13 +1,17 @@
-"""A folder of volume files or a single file, with labels beside the images or without."""
+"""A folder of volume files or a single file, with labels beside the images or without.
+
+A container (HDF5, Zarr) with a label map of its own is a case by itself; only the others are paired by name.
+"""
 
 from __future__ import annotations
 
+from ..fingerprint import Failure
 from ..formats.base import CaseSource, FormatError
 from .assemble import assemble
 from .base import DiscoveredDataset, Layout, LayoutRequest
-from .keyed import with_image_keys, with_label_keys
-from .pairing import channels_of_cases, is_label_name, pair
-from .volumes import Found, data_name, volumes_of_data
+from .keyed import cases_of_containers, with_image_keys, with_label_keys
+from .pairing import channels_of_cases, is_label_name, note_of_only_pair, pair
+from .volumes import Found, NamedVolume, data_name, volumes_of_data
 
 
 class VolumeFolderLayout(Layout):
@@ -34,16 +38,22 @@ class VolumeFolderLayout(Layout):
         images = [volume for volume in found.volumes if volume not in labels]
         if not images:
             images, labels = labels, []
-        images, failures = with_image_keys(images, request.image_key)
         notes = list(found.notes)
+        own, images = cases_of_containers(images, request)
+        images, failures = with_image_keys(images, request.image_key)
         if labels and request.use_labels:
             labels, label_failures = with_label_keys(labels, request.label_key)
-            cases, unpaired = pair(images, labels)
+            if own and not images:
+                cases, unpaired = [], [_superfluous(label, own[0]) for label in labels]
+            else:
+                cases, unpaired = pair(images, labels)
+            notes += note_of_only_pair(images, labels)
             failures += label_failures + unpaired
         else:
             cases = channels_of_cases(images) or [CaseSource(id=v.name, images=(v.source,)) for v in images]
             if any(len(case.images) > 1 for case in cases):
                 notes.append("names end in channel numbers (_0000, _0001, ...): read as channels of one case")
+        cases += own
         return assemble(
             layout="slices" if _is_stack(found) else self.name,
             root=listing.root,
@@ -53,6 +63,16 @@ class VolumeFolderLayout(Layout):
             notes=notes,
             name=data_name(data),
         )
+
+
+def _superfluous(label: NamedVolume, own: CaseSource) -> Failure:
+    name = label.source.name
+    reason = (
+        f"{name}: no image is left for this label map: {own.images[0].name} holds a label map of its own "
+        f"({own.label.key if own.label else None}), which is used; leave the file out with --exclude, or say "
+        "--images and --labels"
+    )
+    return Failure(id=label.name, files=(name,), kind="unpaired", reason=reason)
 
 
 def _is_stack(found: Found) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..formats import is_volume_file, strip_suffix
 from ..formats.base import VolumeSource
 from .dicom import series_in
-from .listing import MAX_DEPTH, Listing
+from .listing import MAX_DEPTH, Listing, is_plain_folder
 from .slices import slice_stack
 
 
@@ -33,7 +33,7 @@ class Found:
 
 def volumes_of_data(data: Path, exclude: Sequence[str]) -> tuple[Found, Listing]:
     """Volumes of a data folder or of a single file, and the listing that holds what was refused."""
-    if data.is_dir() and not is_volume_file(data):
+    if is_plain_folder(data):
         listing = Listing(data, exclude)
         return volumes_in_folder(data, listing), listing
     listing = Listing(data.parent, exclude)
@@ -42,7 +42,7 @@ def volumes_of_data(data: Path, exclude: Sequence[str]) -> tuple[Found, Listing]
 
 def data_name(data: Path) -> str:
     """How the data set is called: the folder's name, or the file's without suffix."""
-    name = data.resolve().name if data.is_dir() and not is_volume_file(data) else strip_suffix(data)
+    name = data.resolve().name if is_plain_folder(data) else strip_suffix(data)
     return name or "dataset"
 
 
@@ -63,20 +63,22 @@ def volumes_of_pattern(pattern: str, listing: Listing) -> Found:
     the folder, or below the part of the glob that stands before its first wildcard.
     """
     path = Path(pattern)
-    if path.is_dir() and not is_volume_file(path):
+    if is_plain_folder(path):
         return volumes_in_folder(path, listing)
     if path.exists():
-        kept = [] if listing.refuses(path) else [path]
+        kept = [] if listing.refuses(path) or listing.is_special(path) else [path]
         base = path.parent
     else:
         base = fixed_part(pattern)
         matches = (Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute patterns too
-        kept = listing.keep(
-            match for match in matches if match.is_dir() or (is_volume_file(match) and match.is_file())
-        )
+        kept = [
+            match
+            for match in listing.keep(match for match in matches if match.is_dir() or is_volume_file(match))
+            if not listing.is_special(match)
+        ]
     found = Found()
     for match in kept:
-        if match.is_dir() and not is_volume_file(match):
+        if is_plain_folder(match):
             found.volumes += _folder_as_volume(match, base, listing, found.notes)
         else:
             found.volumes.append(_named(match, base))
@@ -126,26 +128,25 @@ def _collect(folder: Path, base: Path, listing: Listing, found: Found, depth: in
     files, folders = listing.read(folder)
     if not volumes:
         volumes = [_named(path, base) for path in files if is_volume_file(path)]
-        containers = [path for path in folders if is_volume_file(path)]
+        containers = [path for path in folders if not is_plain_folder(path)]
         volumes += [_named(path, base) for path in containers]
         folders = [path for path in folders if path not in containers]
-        skipped = [path.name for path in files if not is_volume_file(path)]
+        skipped = [path for path in files if not is_volume_file(path)]
         if volumes and skipped:
-            found.notes.append(f"{folder}: {_count(skipped)} not volumes, left out")
+            found.notes.append(
+                f"{folder}: left out, not {'volumes' if len(skipped) > 1 else 'a volume'}: {few(skipped)}"
+            )
     if volumes:
         found.volumes += volumes
         if folders:
-            found.notes.append(
-                f"{folder}: sub-folders beside volume files are not searched: "
-                f"{_count([child.name for child in folders])}"
-            )
+            found.notes.append(f"{folder}: sub-folders beside volume files are not searched: {few(folders)}")
         return
     if depth > 0:
         for child in folders:
             _collect(child, base, listing, found, depth - 1)
 
 
-def _count(names: list[str]) -> str:
-    """A few names, and how many more."""
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+def few(paths: Sequence[Path]) -> str:
+    """The names of a few paths, and how many more."""
+    shown = ", ".join(path.name for path in paths[:3])
+    return shown if len(paths) <= 3 else f"{shown} and {len(paths) - 3} more"
