@@ -16,6 +16,10 @@ Mask = Callable[[Region], NDArray[np.bool_]]
 """Which voxels of a part of the block (in its own coordinates) belong into the box."""
 
 
+_ROWS = 64
+"""Rows of a plane that are looked at together for its first voxel."""
+
+
 def whole(shape: tuple[int, int, int]) -> Box:
     """The box of a whole volume."""
     return ((0, shape[0]), (0, shape[1]), (0, shape[2]))
@@ -91,15 +95,24 @@ def _outside_span(mask: Mask, shape: list[int], axis: int, low: int, high: int) 
         return None
     if axis == 0:
         planes = range(low, high)
-        first = next((z for z in planes if mask(_strip(shape, 0, z, z + 1)).any()), None)
+        first = next((z for z in planes if _occupied(mask, shape, z)), None)
         if first is None:
             return None
-        return first, next(z for z in reversed(planes) if mask(_strip(shape, 0, z, z + 1)).any()) + 1
+        return first, next(z for z in reversed(planes) if _occupied(mask, shape, z)) + 1
     found = mask(_strip(shape, axis, low, high))
     if not found.any():
         return None
     first, after = _span(found, axis)
     return first + low, after + low
+
+
+def _occupied(mask: Mask, shape: list[int], plane: int) -> bool:
+    """Whether a plane of a block holds a voxel: most do in the first rows that are looked at."""
+    middle = shape[1] // 2
+    return any(
+        bool(mask((slice(plane, plane + 1), slice(low, low + _ROWS), slice(0, shape[2]))).any())
+        for low in sorted(range(0, shape[1], _ROWS), key=lambda row: abs(row - middle))
+    )
 
 
 def _strip(shape: list[int], axis: int, low: int, high: int) -> Region:
