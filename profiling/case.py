@@ -94,7 +94,7 @@ def open_case(case: CaseSource, root: Path, options: ProfileOptions) -> Iterator
         images = [stack.enter_context(open_volume(source, options.read)) for source in case.images]
         label = None
         if case.label is not None:
-            label = stack.enter_context(open_volume(case.label, _label_options(options.read)))
+            label = stack.enter_context(open_volume(case.label, label_options(options.read)))
         _check_shapes(images, label)
         scan = None
         if not options.headers_only:
@@ -102,7 +102,7 @@ def open_case(case: CaseSource, root: Path, options: ProfileOptions) -> Iterator
         yield OpenCase(case, root, key, images, label, scan)
 
 
-def _label_options(read: ReadOptions) -> ReadOptions:
+def label_options(read: ReadOptions) -> ReadOptions:
     """Axes as the user said, without the channels and time points that a label map does not have."""
     if read.axes is None:
         return read

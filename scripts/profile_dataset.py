@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from .parser import Parser
+from .report_option import add_report_option, report_problem, write_dataset_report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -122,6 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="default: %(default)s",
     )
+    add_report_option(output)
     output.add_argument("--strict", action="store_true", help="exit 1 if any case fails or stands out")
     output.add_argument("--json", action="store_true", help="print the summary and the failures as JSON")
     output.add_argument("-q", "--quiet", action="store_true", help="only failures and errors")
@@ -219,7 +221,10 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     except NothingProfiledError as error:
         return _nothing_profiled(error, error.failures, arguments)
     save_fingerprint(fingerprint, arguments.output)
-    return _tell(fingerprint, arguments)
+    reported = write_dataset_report(
+        fingerprint, dataset, sidecar_path(arguments.output), arguments, options.read
+    )
+    return _tell(fingerprint, arguments, reported)
 
 
 def _kind_and_place(
@@ -246,6 +251,8 @@ def _check_usage(arguments: argparse.Namespace, parser: argparse.ArgumentParser)
         parser.error(f"--output {output}: is a folder; name the file, e.g. {output / 'fingerprint.json'}")
     if not output.absolute().parent.is_dir():
         parser.error(f"--output {output}: the folder {output.parent} does not exist")
+    if (problem := report_problem(arguments)) is not None:
+        parser.error(problem)
     axes: str | None = arguments.axes
     if axes is not None and (len(set(axes)) != len(axes) or not set(axes) <= set("ctzyx") or len(axes) < 2):
         parser.error(f"--axes {axes}: use each of the letters c, t, z, y, x at most once, e.g. czyx")
@@ -275,7 +282,7 @@ def _console(*, stderr: bool = False) -> Console:
     return console
 
 
-def _tell(fingerprint: Fingerprint, arguments: argparse.Namespace) -> int:
+def _tell(fingerprint: Fingerprint, arguments: argparse.Namespace, reported: str | None = None) -> int:
     """Summary on stdout, failures on stderr; the exit status."""
     from voxplan.profiling.outliers import find_outliers
     from voxplan.profiling.report.terminal import print_failures, print_summary
@@ -286,6 +293,8 @@ def _tell(fingerprint: Fingerprint, arguments: argparse.Namespace) -> int:
         console = _console()
         print_summary(fingerprint, console)
         console.print(f"written: {arguments.output}", markup=False, soft_wrap=True)
+        if reported is not None:
+            console.print(reported, markup=False, soft_wrap=True)
     print_failures(fingerprint.failures, fingerprint.summary.cases, _console(stderr=True))
     if not arguments.strict:
         return EXIT_OK

@@ -40,7 +40,7 @@ def tracked() -> list[str]:
 
 def expected() -> set[str]:
     """What belongs into the wheel: every module, and the data files that the code reads."""
-    data = (".yaml", ".json", "py.typed")
+    data = (".yaml", ".json", ".html", ".css", ".js", "py.typed")
     return {
         f"voxplan/{name}"
         for name in tracked()

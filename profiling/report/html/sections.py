@@ -1,0 +1,313 @@
+"""What the sections of a data set's report say: figures, tables and drawings, from the fingerprint alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...fingerprint import CaseFingerprint, Failure, Fingerprint, IntensityStatistics
+from ...outliers import Outlier
+from ...summary import reference_unit, spacings_in
+from .charts import CaseRange, Strip, in_plane, range_chart, scatter_chart, strip_chart
+from .svg import Chart
+from .tables import MOST_ROWS, Cell, Table, amount, columns, words
+
+AXES = "ZYX"
+MOST_CLASSES_DRAWN = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One number of the overview."""
+
+    name: str
+    value: str
+    note: str = ""
+    alarming: bool = False
+
+
+def times(values: Iterable[float]) -> str:
+    """``28 × 96 × 104``."""
+    return " × ".join(f"{value:.4g}" if value != int(value) else f"{int(value)}" for value in values)
+
+
+def byte_text(count: float) -> str:
+    """``1.17 MB``."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def overview(fingerprint: Fingerprint) -> list[Figure]:
+    """The figures on top."""
+    info, summary = fingerprint.dataset, fingerprint.summary
+    unit = "" if summary.spacing_unit == "unknown" else f" {summary.spacing_unit}"
+    sources = Counter(case.spacing.source for case in fingerprint.cases)
+    said = ", ".join(f"{source} ({count})" for source, count in sources.most_common(3))
+    spacing = "missing" if summary.spacing is None else f"{times(summary.spacing.median)}{unit}"
+    declared = "" if info.declared_cases is None else f"{info.declared_cases} declared"
+    figures = [
+        Figure(name="Cases", value=f"{summary.cases:,}", note=declared),
+        Figure(
+            name="Failed",
+            value=f"{summary.failures:,}",
+            note="not in the numbers",
+            alarming=summary.failures > 0,
+        ),
+        Figure(
+            name="Voxels",
+            value=f"{summary.voxels:,}" if summary.voxels < 1e9 else f"{summary.voxels:.3g}",
+            note=f"{byte_text(summary.stored_bytes)} stored",
+        ),
+        Figure(name="Median shape", value=times(summary.shape.median), note="Z × Y × X, voxels"),
+        Figure(
+            name="Median spacing",
+            value=spacing,
+            note=f"said by: {said}",
+            alarming=summary.spacing_missing > 0,
+        ),
+        Figure(
+            name="Labels",
+            value=info.labels.kind,
+            note=f"{'proposed' if info.labels.proposed else 'given'}: {info.labels.reason}",
+        ),
+    ]
+    if summary.anisotropy is not None:
+        figures.insert(5, Figure(name="Anisotropy", value=f"{summary.anisotropy:.3g}", note="of the spacing"))
+    kept = summary.median_relative_size_after_cropping
+    figures.append(Figure(name="Non-zero box", value=f"{kept:.1%}", note="of the volume, median"))
+    return figures
+
+
+def failure_table(failures: Sequence[Failure]) -> Table:
+    """Every case that could not be profiled."""
+    rows = [
+        [words(failure.id), words(failure.kind), words(failure.reason), words(", ".join(failure.files[:3]))]
+        for failure in failures[:MOST_ROWS]
+    ]
+    return Table(
+        key="failures-table",
+        caption="Cases that could not be profiled",
+        columns=columns("Case", "Kind", "Reason", "Files"),
+        rows=rows,
+        searchable=True,
+        total=len(failures),
+    )
+
+
+def remark_table(
+    cases: Sequence[CaseFingerprint], outliers: Sequence[Outlier], pictured: Collection[str]
+) -> Table:
+    """What stands out, then what the cases themselves warn of."""
+    rows = [[_case_cell(o.case_id, pictured), words(o.kind), words(o.reason)] for o in outliers]
+    rows += [
+        [_case_cell(case.id, pictured), words("warning"), words(text)]
+        for case in cases
+        for text in case.warnings
+    ]
+    return Table(
+        key="remarks-table",
+        caption="Cases that stand out, and warnings of cases",
+        columns=columns("Case", "Kind", "Remark"),
+        rows=rows[:MOST_ROWS],
+        searchable=True,
+        total=len(rows),
+    )
+
+
+def case_table(
+    cases: Sequence[CaseFingerprint], outliers: Sequence[Outlier], pictured: Collection[str]
+) -> Table:
+    """Every case in one row."""
+    strange = Counter(outlier.case_id for outlier in outliers)
+    rows = []
+    for case in cases[:MOST_ROWS]:
+        spacing = case.spacing
+        unit = "" if spacing.unit == "unknown" else f" {spacing.unit}"
+        spaced = "missing" if spacing.values is None else f"{times(spacing.values)}{unit}"
+        voxels = float(np.prod(np.array(case.shape, np.float64)))
+        middle = case.channels[0].foreground or case.channels[0].nonzero if case.channels else None
+        row = [
+            _case_cell(case.id, pictured),
+            amount(voxels, times(case.shape)),
+            amount(-1.0 if spacing.values is None else float(np.prod(spacing.values)), spaced),
+            words(spacing.source),
+            words(case.dtype),
+            _foreground(case, voxels),
+            amount(float("-inf"), "–") if middle is None else amount(middle.median, f"{middle.median:.5g}"),
+            amount(case.stored_bytes, byte_text(case.stored_bytes)),
+            amount(len(case.warnings) + strange[case.id]),
+        ]
+        rows.append(row)
+    return Table(
+        key="cases-table",
+        caption="All cases",
+        columns=columns(
+            "Case",
+            "#Shape (voxels)",
+            "#Spacing",
+            "Said by",
+            "Type",
+            "#Foreground",
+            "#Median intensity",
+            "#Stored",
+            "#Remarks",
+        ),
+        rows=rows,
+        searchable=True,
+        total=len(cases),
+    )
+
+
+def _case_cell(case: str, pictured: Collection[str]) -> Cell:
+    return Cell(text=case, link=f"#{anchor(case)}" if case in pictured else None)
+
+
+def anchor(case: str) -> str:
+    """HTML id of a case's pictures: letters and digits stand, every other character becomes its number."""
+    return "case-" + "".join(c if c.isascii() and c.isalnum() else f"_{ord(c):x}_" for c in case)
+
+
+def _foreground(case: CaseFingerprint, voxels: float) -> Cell:
+    if case.objects is not None:
+        return amount(case.objects.count, f"{case.objects.count:,} objects")
+    if case.foreground_voxels is None:
+        return amount(-1, "–")
+    return amount(case.foreground_voxels / voxels, f"{case.foreground_voxels / voxels:.3%}")
+
+
+def geometry_charts(fingerprint: Fingerprint, outliers: Sequence[Outlier]) -> list[Chart]:
+    """Shapes and spacings: a strip per axis, and the plane against the slices."""
+    cases = fingerprint.cases
+    odd_shapes = {o.case_id for o in outliers if o.kind == "shape"}
+    odd_spacings = {o.case_id for o in outliers if o.kind == "spacing"}
+    ids = [case.id for case in cases]
+    unit = reference_unit(cases)
+    spaced = [
+        (case.id, values) for case, values in zip(cases, spacings_in(unit, cases)[0], strict=True) if values
+    ]
+    said = "no unit" if unit == "unknown" else unit
+    known, spacings = [case for case, _ in spaced], [values for _, values in spaced]
+    charts = [
+        strip_chart(
+            "shape-strip",
+            "Shape of every case by axis",
+            "voxels",
+            [Strip(label=AXES[a], values=[c.shape[a] for c in cases], cases=ids) for a in range(3)],
+            odd_shapes,
+        ),
+        scatter_chart(
+            "shape-scatter",
+            "Slices against their size, every case",
+            ("√(Y·X), voxels", "Z, voxels"),
+            [(in_plane(case.shape), float(case.shape[0])) for case in cases],
+            ids,
+            odd_shapes,
+        ),
+        strip_chart(
+            "spacing-strip",
+            "Spacing of every case by axis",
+            said,
+            [Strip(label=AXES[a], values=[v[a] for v in spacings], cases=known) for a in range(3)],
+            odd_spacings,
+        ),
+        scatter_chart(
+            "spacing-scatter",
+            "Spacing of slices against spacing in the plane, every case",
+            (f"√(Y·X), {said}", f"Z, {said}"),
+            [(in_plane(values), values[0]) for values in spacings],
+            known,
+            odd_spacings,
+        ),
+    ]
+    return [chart for chart in charts if chart is not None]
+
+
+def class_table(fingerprint: Fingerprint) -> Table | None:
+    """Voxels of each class; None without classes."""
+    frequencies = fingerprint.summary.class_frequencies
+    if not frequencies:
+        return None
+    labelled = [case.class_voxels for case in fingerprint.cases if case.class_voxels is not None]
+    rows = []
+    for name, share in list(frequencies.items())[:MOST_ROWS]:
+        values = fingerprint.dataset.labels.classes[name]
+        counts = [sum(voxels.get(str(value), 0) for value in values) for voxels in labelled]
+        having = sum(count > 0 for count in counts)
+        rows.append(
+            [
+                words(name),
+                words(", ".join(map(str, values[:8]))),
+                amount(share, f"{share:.4%}"),
+                amount(sum(counts)),
+                amount(having, f"{having:,} of {len(labelled):,}"),
+            ]
+        )
+    return Table(
+        key="classes-table",
+        caption="Classes of all labelled cases together",
+        columns=columns("Class", "Label values", "#Share of voxels", "#Voxels", "#Cases with it"),
+        rows=rows,
+        total=len(frequencies),
+    )
+
+
+def class_chart(fingerprint: Fingerprint) -> Chart | None:
+    """Share of each class in each case that has it, or sizes of objects."""
+    cases = fingerprint.cases
+    with_objects = [case for case in cases if case.objects is not None]
+    if with_objects:
+        return _object_chart(with_objects)
+    names = [name for name in fingerprint.summary.class_frequencies or {} if name != "background"]
+    strips = []
+    for name in names[:MOST_CLASSES_DRAWN]:
+        values = fingerprint.dataset.labels.classes[name]
+        shares, ids = [], []
+        for case in cases:
+            count = sum((case.class_voxels or {}).get(str(value), 0) for value in values)
+            if count:
+                shares.append(100 * count / float(np.prod(np.array(case.shape, np.float64))))
+                ids.append(case.id)
+        strips.append(Strip(label=name if len(name) < 10 else f"{name[:8]}…", values=shares, cases=ids))
+    return strip_chart(
+        "class-strip", "Share of each class in the cases that have it", "% of the voxels", strips
+    )
+
+
+def _object_chart(cases: Sequence[CaseFingerprint]) -> Chart | None:
+    ids = [case.id for case in cases]
+    objects = [case.objects for case in cases if case.objects is not None]
+    rows = {
+        "10 %": [float(o.size_percentile_10) for o in objects],
+        "median": [float(o.size_median) for o in objects],
+        "90 %": [float(o.size_percentile_90) for o in objects],
+        "largest": [float(o.size_max) for o in objects],
+    }
+    strips = [Strip(label=name, values=values, cases=ids) for name, values in rows.items()]
+    return strip_chart("object-strip", "Sizes of objects, every case", "voxels an object", strips, log=True)
+
+
+def intensity_ranges(
+    key: str, name: str, channel: int, region: str, cases: Sequence[CaseFingerprint]
+) -> Chart | None:
+    """From the 0.5 to the 99.5 percentile of every case."""
+    ranges = []
+    for case in cases:
+        if channel >= len(case.channels):
+            continue
+        numbers: IntensityStatistics | None = getattr(case.channels[channel], region)
+        if numbers is not None:
+            one = CaseRange(
+                case=case.id,
+                low=numbers.percentile_00_5,
+                middle=numbers.median,
+                high=numbers.percentile_99_5,
+            )
+            ranges.append(one)
+    title = f"{name}: 0.5 to 99.5 percentile and median of every case ({region})"
+    return range_chart(key, title, "intensity", ranges)

@@ -1,0 +1,64 @@
+"""``--report FILE`` of ``profile-dataset``: an HTML file beside the JSON."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from voxplan.profiling.fingerprint import Fingerprint
+    from voxplan.profiling.formats.base import ReadOptions
+    from voxplan.profiling.layouts.base import DiscoveredDataset
+
+HTML_SUFFIXES = (".html", ".htm")
+
+
+def add_report_option(group: argparse._ArgumentGroup) -> None:
+    """The option itself."""
+    group.add_argument(
+        "--report", type=Path, metavar="FILE", help="also write an HTML report (one file, e.g. report.html)"
+    )
+
+
+def report_problem(arguments: argparse.Namespace) -> str | None:
+    """What is wrong with the option; None if nothing is."""
+    report: Path | None = arguments.report
+    if report is None:
+        return None
+    if report.suffix.lower() not in HTML_SUFFIXES:
+        return f"--report {report}: name an .html file, e.g. {report.with_suffix('.html')}"
+    if report.is_dir():
+        return f"--report {report}: is a folder; name the file, e.g. {report / 'report.html'}"
+    if not report.absolute().parent.is_dir():
+        return f"--report {report}: the folder {report.parent} does not exist"
+    return None
+
+
+def write_dataset_report(
+    fingerprint: Fingerprint,
+    dataset: DiscoveredDataset,
+    sidecar: Path,
+    arguments: argparse.Namespace,
+    read: ReadOptions,
+) -> str | None:
+    """The report of a data set, if one is asked for; what to say about it."""
+    if arguments.report is None:
+        return None
+    from voxplan.profiling.codec import CodecError
+    from voxplan.profiling.report.html.report import write_report
+    from voxplan.profiling.sidecar import load_histograms
+
+    try:
+        histograms = load_histograms(sidecar)
+    except CodecError:
+        histograms = None  # the report says that its histograms are missing
+    written = write_report(
+        fingerprint,
+        arguments.report,
+        dataset=dataset,
+        histograms=histograms,
+        read=read,
+        memory=arguments.memory_per_worker,
+    )
+    return f"report: {written.path} ({written.pictured} of {written.cases} cases pictured)"
