@@ -7,8 +7,9 @@ also sees what ``interpolate``, ``cross_entropy`` or attention call inside, and 
 runs again. Nothing outside a trace is touched: without the switch the key is never reached.
 
 The table follows ``torch/include/ATen/autocast_mode.h`` (torch 2.13), plus what ``autocast_mode.cpp``
-registers by hand; a test holds it against the operators that torch itself registers for CUDA. ``cat`` and
-``stack`` are in neither: they promote by themselves.
+registers by hand; of it, what the torch at hand registers for CUDA is played (2.11 does not yet have
+``rms_norm``, say). A test holds it against both. ``cat`` and ``stack`` are in neither: they promote by
+themselves.
 """
 
 from __future__ import annotations
@@ -145,16 +146,17 @@ def _positional_dtype(names: list[str], args: tuple[Any, ...]) -> bool:
 
 @cache
 def _registered() -> tuple[torch.library.Library, ...]:
-    """Register the casts, once a process; what is not in the table, or not in this torch, falls through."""
+    """Register the casts, once a process; what this torch does not autocast on CUDA falls through."""
     library = torch.library.Library("aten", "IMPL")
     others = torch.library.Library("_", "IMPL")
     others.fallback(torch.library.fallthrough_kernel, KEY)
     keyset = torch._C.DispatchKeySet(_key())
+    theirs = set(torch._C._dispatch_get_registrations_for_dispatch_key("AutocastCUDA"))
     for name, policy in POLICIES.items():
-        packet = getattr(torch.ops.aten, name.partition(".")[0], None)
-        overload = name.partition(".")[2] or "default"
-        if packet is not None and overload in packet.overloads():
-            library.impl(name, _kernel(getattr(packet, overload), policy, keyset), KEY)
+        if f"aten::{name}" in theirs:
+            packet = getattr(torch.ops.aten, name.partition(".")[0])
+            overload = getattr(packet, name.partition(".")[2] or "default")
+            library.impl(name, _kernel(overload, policy, keyset), KEY)
     return library, others
 
 

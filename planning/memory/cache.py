@@ -66,7 +66,8 @@ def cache_key(request: Request) -> str | None:
     asked["loss"] = loss.model_dump() if loss is not None else None
     try:
         text = json.dumps([_versions(), asked], sort_keys=True)
-    except TypeError:
+    except (TypeError, metadata.PackageNotFoundError):
+        # Arguments without a JSON form, or a source tree that is not installed and so has no version.
         return None
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -79,7 +80,8 @@ def cached(request: Request, kind: str, compute: Callable[[], MemoryEstimate]) -
         kind: ``training`` or ``inference``.
         compute: makes the estimate.
     """
-    key, folder = cache_key(request), cache_folder()
+    folder = cache_folder()
+    key = cache_key(request) if folder is not None else None
     if key is None or folder is None:
         return compute()
     path = folder / f"{kind}-{key}.json.gz"

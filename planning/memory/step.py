@@ -21,6 +21,7 @@ from voxplan.plans.schema import Ints, OptimizerChoice, Precision
 from .autocast import play_autocast, play_recomputation
 from .events import Trace
 from .tracker import Tracker
+from .uninitialized import uninitialized
 
 Implementation = Literal["foreach", "fused", "single"]
 Loss = Callable[[Any, Tensor], Tensor]
@@ -223,7 +224,7 @@ def trace_training(
         settings: the step.
         device: ``meta``, or ``cpu`` to run it for real.
     """
-    with torch.device(device):
+    with torch.device(device), uninitialized():
         network = build()
     network.train()
     tracker = Tracker(device)
@@ -253,7 +254,7 @@ def trace_inference(
     device: str = "meta",
 ) -> Trace:
     """Run the network twice on a batch of windows, without gradients, and record its memory."""
-    with torch.device(device):
+    with torch.device(device), uninitialized():
         network = build()
     network.eval()
     tracker = Tracker(device)

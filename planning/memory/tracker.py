@@ -55,7 +55,7 @@ class Tracker(TorchDispatchMode):
 
     def __exit__(self, *exception: Any) -> None:
         """Stop: what is freed after the trace, or whenever a cycle is collected, is no part of it."""
-        super().__exit__(*exception)
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
         self._watched.clear()
 
     def follow(self, tensor: Tensor, kind: Kind = "activations", *, whole_storage: bool = True) -> None:
