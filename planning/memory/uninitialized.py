@@ -1,4 +1,4 @@
-"""Networks without initial values: on the meta device there are none, and drawing them takes most of building."""
+"""Networks without initial values: meta tensors have none, and drawing them costs most of building."""
 
 from __future__ import annotations
 
