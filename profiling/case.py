@@ -8,18 +8,17 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 
+from .agreement import mismatches, unused_spacings
 from .boxes import whole
-from .fingerprint import CaseFingerprint, ChannelStatistics, SpacingRecord
+from .fingerprint import CaseFingerprint, ChannelStatistics, ExtremeCounts, SpacingRecord
 from .formats import open_volume
-from .formats.base import UNITS_IN_MM, CaseSource, ReadOptions, Spacing, Volume, VolumeHeader, VolumeSource
+from .formats.base import CaseSource, ReadOptions, Spacing, Volume, VolumeHeader, VolumeSource
 from .labels import LabelTable
 from .scan import CaseError, CaseScan, Outside
 from .statistics import Distribution
 
 __all__ = ["CaseError", "CaseResult", "ProfileOptions", "content_key", "profile_case", "summarize"]
 
-SPACING_TOLERANCE = 1e-3
-"""Relative difference of spacings of one case that is worth a warning; rounded text differs less."""
 HEAD_BYTES = 1 << 16
 """Bytes of each file that its content key covers, beside its size and modification time."""
 
@@ -141,7 +140,8 @@ def summarize(
     headers = [image.header for image in images]
     everything = [*headers, *([label.header] if label is not None else [])]
     shape = headers[0].shape
-    warnings = [*_header_warnings(images, label)]
+    found_mismatches = tuple(mismatches(images, label))
+    warnings = [*_header_warnings(images, label), *(mismatch.reason for mismatch in found_mismatches)]
     box = whole(shape)
     channels: list[ChannelStatistics] = []
     foreground: list[Distribution | None] = []
@@ -169,6 +169,8 @@ def summarize(
         shape=shape,
         spacing=_record(headers[0].spacing),
         orientation=headers[0].orientation,
+        affine_flips=headers[0].affine_flips,
+        mismatches=found_mismatches,
         dtype=",".join(dict.fromkeys(str(header.dtype) for header in headers)),
         label_dtype=None if label is None else str(label.header.dtype),
         channels=tuple(channels),
@@ -180,6 +182,7 @@ def summarize(
         stored_bytes=sum(header.stored_bytes for header in everything),
         compressed_stream=any(header.sequential for header in everything),
         content_key=key,
+        sample_digest=None if scan is None else _sample_digest(scan),
         warnings=tuple(dict.fromkeys(warnings)),
     )
     return CaseResult(fingerprint, tuple(foreground), tuple(nonzero), table)
@@ -202,8 +205,25 @@ def _channel(
         crop=None if in_crop is None else in_crop.statistics(),
         nonzero=None if not_zero is None else not_zero.statistics(),
         non_finite=values.non_finite,
+        extremes=None if not_zero is None else _extremes(not_zero),
     )
     return statistics, in_foreground, not_zero
+
+
+def _extremes(distribution: Distribution) -> ExtremeCounts | None:
+    """How many voxels have the lowest and the highest value; None where values share a bin."""
+    if distribution.step:
+        return None
+    counts = distribution.counts
+    return ExtremeCounts(values=int(counts.size), lowest=int(counts[0]), highest=int(counts[-1]))
+
+
+def _sample_digest(scan: CaseScan) -> str:
+    """Digest of the shape and of the sampled intensities of every channel."""
+    digest = blake2b(repr(scan.shape).encode(), digest_size=8)
+    for channel in scan.channels:
+        digest.update(channel.samples.intensities(channel.slope, channel.intercept))
+    return digest.hexdigest()
 
 
 def _refuse_negative(table: LabelTable, label: Volume, ignore: int | None) -> None:
@@ -224,44 +244,10 @@ def _record(spacing: Spacing) -> SpacingRecord:
 
 
 def _header_warnings(images: Sequence[Volume], label: Volume | None) -> list[str]:
-    first = images[0]
     warnings = [text for volume in images for text in volume.header.warnings]
-    others = [(volume, "channel") for volume in images[1:]]
     if label is not None:
         warnings += label.header.warnings
-        others.append((label, "label map"))
-    for other, role in others:
-        warnings += _spacing_warning(first, other, role)
-        mine, theirs = first.header.orientation, other.header.orientation
-        if mine is not None and theirs is not None and mine != theirs:
-            warnings.append(
-                f"orientation {mine} of {first.source.name}, but {theirs} of its {role} {other.source.name}"
-            )
-    return warnings
-
-
-def _spacing_warning(first: Volume, other: Volume, role: str) -> list[str]:
-    mine, theirs = first.header.spacing, other.header.spacing
-    if theirs.values is None:
-        return []
-    named = f"{role} {other.source.name}"
-    if mine.values is None:
-        return [
-            f"{first.source.name} has no spacing, but its {named} says {_spaced(theirs)} (ZYX); "
-            f"not used: state it with --spacing"
-        ]
-    factor = 1.0
-    if mine.unit != theirs.unit and mine.unit in UNITS_IN_MM and theirs.unit in UNITS_IN_MM:
-        factor = UNITS_IN_MM[theirs.unit] / UNITS_IN_MM[mine.unit]
-    pairs = zip(mine.values, theirs.values, strict=True)
-    if all(abs(a - b * factor) <= SPACING_TOLERANCE * max(a, b * factor) for a, b in pairs):
-        return []
-    return [f"spacing {_spaced(mine)} (ZYX) of {first.source.name}, but {_spaced(theirs)} of its {named}"]
-
-
-def _spaced(spacing: Spacing) -> str:
-    unit = "" if spacing.unit == "unknown" else f" {spacing.unit}"
-    return " x ".join(f"{value:g}" for value in spacing.values or ()) + unit
+    return [*warnings, *unused_spacings(images, label)]
 
 
 def _voxel_warnings(

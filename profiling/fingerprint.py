@@ -49,6 +49,17 @@ class IntensityStatistics(Model):
     """Bound on the error of the five quantiles, in intensities; 0 means exact (``inverted_cdf``)."""
 
 
+class ExtremeCounts(Model):
+    """Voxels at the ends of the values that one channel takes where it is not zero."""
+
+    values: int
+    """Distinct values."""
+    lowest: int
+    """Voxels that have the lowest of them."""
+    highest: int
+    """Voxels that have the highest."""
+
+
 class ChannelStatistics(Model):
     """One channel of one case. A region without voxels is ``None``."""
 
@@ -60,6 +71,8 @@ class ChannelStatistics(Model):
     """Voxels whose intensity is not zero."""
     non_finite: int = 0
     """NaN and infinite voxels: counted here, excluded above."""
+    extremes: ExtremeCounts | None = None
+    """Of the voxels that are not zero; None without any, or where values are too many to be told apart."""
 
 
 class SpacingRecord(Model):
@@ -83,6 +96,15 @@ class ObjectStatistics(Model):
     largest_id: int
 
 
+class Mismatch(Model):
+    """Files of one case that disagree about where the voxels lie."""
+
+    kind: Literal["spacing", "origin", "direction"]
+    role: Literal["channel", "label map"]
+    """Which of the case's files disagrees with its first image."""
+    reason: str
+
+
 class CaseFingerprint(Model):
     """One case."""
 
@@ -93,6 +115,9 @@ class CaseFingerprint(Model):
     shape: Shape
     spacing: SpacingRecord
     orientation: str | None
+    affine_flips: bool | None = None
+    """Whether the file's affine has a negative determinant: the array is a mirror image of what RAS shows."""
+    mismatches: tuple[Mismatch, ...] = ()
     dtype: str
     label_dtype: str | None
     channels: tuple[ChannelStatistics, ...]
@@ -110,6 +135,8 @@ class CaseFingerprint(Model):
     """Whether every random patch would have to inflate the file (``.nii.gz``, ``.nrrd`` with gzip)."""
     content_key: str
     """Size, modification time and header hash of the files: changes when they do. Not in comparisons."""
+    sample_digest: str | None = None
+    """Of the shape and of the intensities at up to 4096 fixed places of every channel (:mod:`.samples`)."""
     warnings: tuple[str, ...]
 
 

@@ -20,6 +20,7 @@ from .boxes import contains, grow, intersection, union, voxels_in, whole, within
 from .formats.base import Region, Volume, VolumeHeader
 from .histogram import MAX_DISTINCT, ValueHistogram
 from .labels import LabelCounter
+from .samples import VoxelSamples
 from .statistics import Distribution
 
 FULL_CHANNELS = 4
@@ -50,6 +51,8 @@ class ChannelPart:
     box: Box | None
     empty_foreground: Box | None
     non_finite: Box | None
+    sampled_values: NDArray[Any]
+    sampled: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,12 @@ class ChannelScan:
         self.empty_foreground: Box | None = None
         """Of the foreground whose voxels here are 0 or not finite."""
         self.non_finite: Box | None = None
+        self.samples = VoxelSamples(header.shape, header.dtype)
         self._floats = header.dtype.kind == "f"
 
     def add(self, block: NDArray[Any], region: Region, foreground: NDArray[np.bool_] | None) -> None:
         """Count a block; ``foreground`` is its mask, or None where it has none."""
+        self.samples.add(block, region)
         self.box = grow(self.box, region, lambda part: ~self._empty(block[part]))
         if self._floats and not np.isfinite(block).all():
             self.non_finite = grow(self.non_finite, region, lambda part: ~np.isfinite(block[part]))
@@ -108,9 +113,27 @@ class ChannelScan:
             empty = (stored >= self.zero[0]) & (stored <= self.zero[1])
         return empty | ~np.isfinite(stored) if self._floats else empty
 
+    @property
+    def sampled_values(self) -> NDArray[Any]:
+        """See :class:`.samples.VoxelSamples`."""
+        return self.samples.values
+
+    @property
+    def sampled(self) -> NDArray[np.bool_]:
+        """See :class:`.samples.VoxelSamples`."""
+        return self.samples.seen
+
     def part(self) -> ChannelPart:
         """What was learnt so far."""
-        return ChannelPart(self.rest, self.foreground, self.box, self.empty_foreground, self.non_finite)
+        return ChannelPart(
+            self.rest,
+            self.foreground,
+            self.box,
+            self.empty_foreground,
+            self.non_finite,
+            self.sampled_values,
+            self.sampled,
+        )
 
     def merge(self, other: ChannelPart) -> None:
         """Add what a pass over another part of the same volume learnt."""
@@ -119,6 +142,7 @@ class ChannelScan:
         self.box = union(self.box, other.box)
         self.empty_foreground = union(self.empty_foreground, other.empty_foreground)
         self.non_finite = union(self.non_finite, other.non_finite)
+        self.samples.merge(other.sampled_values, other.sampled)
 
     def everything(self) -> ValueHistogram:
         """All voxels. The counts of the rest grow to it: to be asked for once, at the end."""

@@ -123,6 +123,8 @@ class VolumeHeader:
     """Where the array axes point, as three letters in ZYX order (``SPL``...), if the file knows."""
     affine_flips: bool | None = None
     """True where the file's own affine has a negative determinant (a left-right mirrored grid)."""
+    affine: tuple[tuple[float, ...], ...] | None = None
+    """3 rows of 4: voxel indices (XYZ) to RAS positions, in the file's own unit; None if it does not say."""
     block: tuple[int, int, int] = (1, 1, 1)
     """ZYX granularity in which reading is cheap: a chunk, a page (1, Y, X), a tile row."""
     sequential: bool = False

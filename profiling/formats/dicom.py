@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .axes import check_region
 from .base import FormatError, Reader, ReadOptions, Region, Spacing, Volume, VolumeHeader, VolumeSource
 from .dicom_guard import check_elements, is_dicom
-from .orientation import is_flipped, orientation_letters
+from .orientation import affine_rows, is_flipped, orientation_letters
 from .spacing import checked_spacing, planar_spacing, resolve_spacing
 
 UNEVEN: Final = 0.01
@@ -76,6 +76,7 @@ class _DicomVolume(Volume):
             spacing=resolve_spacing(options, [spacing]),
             orientation=orientation_letters(directions),
             affine_flips=is_flipped(directions),
+            affine=_affine(directions, spacing, first.position),
             block=(depth if len(slices) == 1 else 1, first.size[1], first.size[0]),
             stored_bytes=sum(s.path.stat().st_size for s in slices),
             warnings=() if options.spacing is not None else doubts,
@@ -103,6 +104,15 @@ class _DicomVolume(Volume):
             msg = f"{path}: holds {array.shape}, not what its header declares"
             raise FormatError(msg)
         return array.reshape(-1, *self.header.shape[1:])
+
+
+def _affine(
+    directions: NDArray[np.float64], spacing: Spacing, position: NDArray[np.float64]
+) -> tuple[tuple[float, ...], ...] | None:
+    if spacing.values is None:
+        return None
+    ras = np.array([-1.0, -1.0, 1.0]) * position
+    return affine_rows(np.column_stack([directions * np.array(spacing.values[::-1]), ras]))
 
 
 def _sitk() -> Any:

@@ -13,7 +13,7 @@ from .contiguous import ContiguousVoxels
 from .gzip_stream import GzipStream
 from .metaimage_header import read_metaimage_header
 from .nrrd_header import read_nrrd_header
-from .orientation import is_flipped, orientation_letters
+from .orientation import affine_rows, is_flipped, orientation_letters
 from .raw_layout import RawLayout
 from .spacing import checked_spacing, planar_spacing, resolve_spacing
 from .streamed import StreamedVoxels
@@ -50,6 +50,7 @@ class _ItkVolume(Volume):
             spacing=resolve_spacing(options, [spacing]),
             orientation=None if layout.directions is None else orientation_letters(layout.directions),
             affine_flips=None if layout.directions is None else is_flipped(layout.directions),
+            affine=affine_rows(layout.affine),
             block=(z, y, x) if isinstance(self._voxels, _WholeVoxels) else (1, y, x),
             sequential=isinstance(self._voxels, StreamedVoxels),
             stored_bytes=sum(path.stat().st_size for path in files),

@@ -59,6 +59,7 @@ def read_metaimage_header(path: Path) -> RawLayout:
         spacing=_spacing(fields, len(sizes), path),
         unit=_unit(fields),
         directions=_directions(fields, len(sizes), path),
+        affine=_affine(fields, len(sizes), path),
         warnings=tuple(warnings),
     )
 
@@ -139,6 +140,19 @@ def _directions(fields: dict[str, str], count: int, path: Path) -> NDArray[np.fl
                 lps: NDArray[np.float64] = np.array(values, np.float64).reshape(3, 3).T
                 return np.diag([-1.0, -1.0, 1.0]) @ lps
     return None
+
+
+def _affine(fields: dict[str, str], count: int, path: Path) -> NDArray[np.float64] | None:
+    """3 by 4 in RAS; None where the file states no origin."""
+    directions, spacing = _directions(fields, count, path), _spacing(fields, count, path)
+    name = next((name for name in ("offset", "position", "origin") if name in fields), None)
+    if directions is None or spacing is None or name is None:
+        return None
+    lps = numbers(fields[name], float, path, name)
+    if len(lps) != 3:
+        return None
+    origin = np.array([-1.0, -1.0, 1.0]) * np.array(lps, np.float64)
+    return np.column_stack([directions * np.array(spacing, np.float64), origin])
 
 
 def _true(word: str) -> bool:

@@ -14,7 +14,7 @@ from .base import Reader, ReadOptions, Region, Spacing, Volume, VolumeHeader, Vo
 from .contiguous import ContiguousVoxels
 from .gzip_stream import GzipStream
 from .nifti_header import HEADER_BYTES, NiftiHeader, parse_header
-from .orientation import is_flipped, is_orthonormal, orientation_letters
+from .orientation import affine_rows, is_flipped, is_orthonormal, orientation_letters
 from .spacing import checked_spacing, is_length, resolve_spacing
 from .streamed import StreamedVoxels
 
@@ -113,6 +113,7 @@ def _volume_header(
         intercept=intercept,
         orientation=None if directions is None else orientation_letters(directions),
         affine_flips=None if directions is None else is_flipped(directions),
+        affine=affine_rows(header.affine),
         block=(1, y, x),
         sequential=sequential,
         stored_bytes=path.stat().st_size,

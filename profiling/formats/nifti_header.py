@@ -62,6 +62,7 @@ class NiftiHeader:
     sform_code: int
     qfac: float
     quaternion: tuple[float, float, float]
+    qoffset: tuple[float, float, float]
     srow: NDArray[np.float64]
     """3 by 4: voxel indices to millimetres, RAS."""
 
@@ -76,12 +77,31 @@ class NiftiHeader:
 
         As in nibabel, the sform is believed before the qform.
         """
-        if self.sform_code > 0 and np.isfinite(self.srow).all() and np.linalg.det(self.srow[:, :3]) != 0:
+        if self._has_sform:
             directions: NDArray[np.float64] = self.srow[:, :3]
             return directions
         if self.qform_code > 0:
             return _rotation(self.quaternion) @ np.diag([1.0, 1.0, -1.0 if self.qfac < 0 else 1.0])
         return None
+
+    @property
+    def affine(self) -> NDArray[np.float64] | None:
+        """3 by 4: voxel indices (XYZ) to RAS, of the same of the two forms as :attr:`directions`."""
+        directions = self.directions
+        if directions is None or self._has_sform:
+            return None if directions is None else self.srow
+        if not np.isfinite(self.pixdim).all():
+            return None
+        return np.column_stack([directions * np.array(self.pixdim), np.array(self.qoffset)])
+
+    @property
+    def _has_sform(self) -> bool:
+        finite = self.sform_code > 0 and np.isfinite(self.srow).all()
+        return bool(finite and np.linalg.det(self.srow[:, :3]) != 0)
+
+
+HALF_TURN = 1e-7
+"""Rest of the squared quaternion that is float32 rounding: the NIfTI library (nifti1_io.c) takes it as 0."""
 
 
 def parse_header(data: bytes, path: Path) -> NiftiHeader:
@@ -100,6 +120,7 @@ def parse_header(data: bytes, path: Path) -> NiftiHeader:
         units = data[123]
         qform, sform = struct.unpack_from(order + "2h", data, 252)
         quaternion = struct.unpack_from(order + "3f", data, 256)
+        qoffset = struct.unpack_from(order + "3f", data, 268)
         srow = struct.unpack_from(order + "12f", data, 280)
     else:
         dim = struct.unpack_from(order + "8q", data, 16)
@@ -109,6 +130,7 @@ def parse_header(data: bytes, path: Path) -> NiftiHeader:
         slope, inter = struct.unpack_from(order + "2d", data, 176)
         qform, sform = struct.unpack_from(order + "2i", data, 344)
         quaternion = struct.unpack_from(order + "3d", data, 352)
+        qoffset = struct.unpack_from(order + "3d", data, 376)
         srow = struct.unpack_from(order + "12d", data, 400)
         units = struct.unpack_from(order + "i", data, 500)[0]
     return NiftiHeader(
@@ -123,6 +145,7 @@ def parse_header(data: bytes, path: Path) -> NiftiHeader:
         sform_code=sform,
         qfac=pixdim[0],
         quaternion=quaternion,
+        qoffset=qoffset,
         srow=np.array(srow, np.float64).reshape(3, 4),
     )
 
@@ -184,7 +207,11 @@ def _offset(vox_offset: float, version: int, path: Path) -> int:
 
 def _rotation(quaternion: tuple[float, float, float]) -> NDArray[np.float64]:
     b, c, d = quaternion
-    a = np.sqrt(max(0.0, 1.0 - (b * b + c * c + d * d)))
+    length = b * b + c * c + d * d
+    if 1.0 - length < HALF_TURN:
+        b, c, d = (float(part / np.sqrt(length)) for part in (b, c, d))
+        length = 1.0
+    a = np.sqrt(1.0 - length)
     return np.array(
         [
             [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],

@@ -84,6 +84,7 @@ def read_nrrd_header(path: Path) -> RawLayout:
         spacing=_spacing(fields, directions, spatial, path),
         unit=_unit(fields, spatial),
         directions=_ras(fields, directions, spatial),
+        affine=_affine(fields, directions, spatial, path),
     )
 
 
@@ -215,3 +216,17 @@ def _ras(
     if any(vector is None or len(vector) != 3 for vector in vectors):
         return None
     return np.array(signs, np.float64)[:, np.newaxis] * np.array(vectors, np.float64).T
+
+
+def _affine(
+    fields: dict[str, str], directions: list[list[float] | None] | None, spatial: list[int], path: Path
+) -> NDArray[np.float64] | None:
+    """3 by 4 in RAS; None where the file states no origin of a known space."""
+    steps = _ras(fields, directions, spatial)
+    signs = _SPACES.get(fields.get("space", "").lower())
+    if steps is None or signs is None or "space origin" not in fields:
+        return None
+    origin = numbers(fields["space origin"].strip("() ").replace(",", " "), float, path, "space origin")
+    if len(origin) != 3:
+        return None
+    return np.column_stack([steps, np.array(signs, np.float64) * np.array(origin, np.float64)])

@@ -49,6 +49,13 @@ def is_flipped(directions: NDArray[np.float64]) -> bool:
     return bool(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g) < 0)
 
 
+def affine_rows(affine: NDArray[np.float64] | None) -> tuple[tuple[float, ...], ...] | None:
+    """3 by 4 numbers as rows; None where one of them is not finite."""
+    if affine is None or not np.isfinite(affine).all():
+        return None
+    return tuple(tuple(row) for row in affine.tolist())
+
+
 def is_orthonormal(directions: NDArray[np.float64], tolerance: float = 1e-3) -> bool:
     """Whether the axes, scaled to length 1, stand at right angles to within ``tolerance`` (a cosine)."""
     return _is_orthonormal(np.asarray(directions, np.float64).tobytes(), tolerance)

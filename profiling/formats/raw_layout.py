@@ -36,6 +36,8 @@ class RawLayout:
     unit: Unit
     directions: NDArray[np.float64] | None
     """3 by 3, columns: where each voxel axis (XYZ) points in RAS."""
+    affine: NDArray[np.float64] | None = None
+    """3 by 4: voxel indices (XYZ) to RAS."""
     warnings: tuple[str, ...] = field(default=())
 
 

@@ -44,7 +44,8 @@ class VolumeFolderLayout(Layout):
         if labels and request.use_labels:
             labels, label_failures = with_label_keys(labels, request.label_key)
             if own and not images:
-                cases, unpaired = [], [_superfluous(label, own[0]) for label in labels]
+                cases: list[CaseSource] = []
+                unpaired = [_superfluous(label, own[0]) for label in labels]
             else:
                 cases, unpaired = pair(images, labels)
             notes += note_of_only_pair(images, labels)
