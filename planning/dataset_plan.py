@@ -108,6 +108,7 @@ def plan_dataset(
     decisions.add(
         "transpose", "rule", "the axis of coarsest spacing first, as nnU-Net trains; patches here stay ZYX"
     )
+    voxels = prod(grid.median) * max(len(cases), fingerprint.dataset.declared_cases or 0)
     plan = DatasetPlan(
         name=fingerprint.dataset.name,
         task=choice.task,
@@ -119,6 +120,7 @@ def plan_dataset(
         target_spacing=grid.spacing,
         spacing_unit=grid.unit,
         median_shape=grid.median,
+        training_voxels=voxels,
         transpose=(transpose[0], transpose[1], transpose[2]),
         normalization=normalization,
         case_numbers=_case_numbers(cases, normalization),
@@ -129,7 +131,7 @@ def plan_dataset(
     return DataFacts(
         plan=plan,
         task=choice,
-        voxels=prod(grid.median) * max(len(cases), fingerprint.dataset.declared_cases or 0),
+        voxels=voxels,
         uncompressed_bytes=sum(_bytes(case) for case in cases),
         compressed_streams=any(case.compressed_stream for case in cases),
         flat=flat,

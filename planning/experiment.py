@@ -7,7 +7,6 @@ from math import prod
 
 from voxplan.plans.architectures.base import Architecture
 from voxplan.plans.schema import (
-    Alternative,
     ArchitectureChoice,
     ExperimentPlan,
     Hardware,
@@ -21,6 +20,7 @@ from .dataset_plan import DataFacts
 from .decisions import Decisions
 from .fitting import Fit, fit_plan
 from .hardware import Budget
+from .limits import alternatives, decide_size, user_excess
 from .overrides import PlanOverrides
 from .rules.compute import sample_limit
 from .rules.workers import choose_cache, choose_workers
@@ -28,21 +28,10 @@ from .search import PatchSpace
 from .traced_memory import TracedMemory
 from .training_choice import TrainingChoice, choose_training
 
-GIB = 1024**3
-ALTERNATIVES = 10
-"""Candidates that a plan keeps, nearest to the chosen one."""
 INFERENCE_BATCH = 4
 """Windows at once at most; more does not speed up a GPU that a training batch already fills."""
 PADDING_FACTOR = 2.0
 """Patch edge over median edge from which padding is worth a warning."""
-STOPS = {
-    "memory": "the next larger one exceeds the budget",
-    "median shape": "it covers the median shape",
-    "compute": "a CPU step should take seconds",
-    "dataset share": "the batch may cover 5 % of the data set's voxels, and is at least 2 (nnU-Net)",
-    "recipe": "no optimizer recipe holds beyond 512 samples",
-    "user": "set by the user",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +95,13 @@ def plan_experiment(assignment: Assignment) -> ExperimentPlan:
         num_gpus=assignment.num_gpus,
     )
     limit = sample_limit(assignment.budget.kind)
-    space = PatchSpace(architecture, assignment.spacing, assignment.median_shape, limit)
+    space = PatchSpace(
+        architecture,
+        assignment.spacing,
+        assignment.median_shape,
+        most_voxels=limit,
+        base_features=assignment.overrides.base_features,
+    )
     fit = fit_plan(space, memory, assignment.overrides, assignment.facts.voxels)
     return _assemble(assignment, training, memory, fit, decisions)
 
@@ -115,8 +110,9 @@ def _assemble(
     assignment: Assignment, training: TrainingChoice, memory: TracedMemory, fit: Fit, decisions: Decisions
 ) -> ExperimentPlan:
     choice, dataset = fit.choice, assignment.facts.plan
-    warnings = list(_fit_warnings(assignment, fit))
-    _decide_size(assignment, fit, decisions)
+    warnings = list(user_excess(fit, assignment.overrides, assignment.budget))
+    decide_size(fit, assignment.overrides, assignment.budget, decisions, num_gpus=assignment.num_gpus)
+    _decide_data(assignment, decisions)
     loader = _loader(assignment, fit, decisions, warnings)
     arguments = choice.candidate.arguments
     return ExperimentPlan(
@@ -137,67 +133,26 @@ def _assemble(
         loader=loader,
         inference=_inference(assignment, fit, memory, decisions),
         memory=_memory(assignment, fit),
-        alternatives=_alternatives(fit, memory),
+        limits={"patch_size": choice.patch_stop, "batch_size": choice.batch_stop},
+        alternatives=alternatives(fit, memory),
         decisions=decisions.as_dict(),
         warnings=tuple(dict.fromkeys((*warnings, *_shape_warnings(assignment, fit, dataset.median_shape)))),
     )
 
 
-def _decide_size(assignment: Assignment, fit: Fit, decisions: Decisions) -> None:
-    choice, overrides, budget = fit.choice, assignment.overrides, assignment.budget
-    for field in ("patch_size", "batch_size", "accumulation", "checkpointing"):
-        value = getattr(overrides, field)
-        if value is not None:
-            decisions.user(field, value)
-    extent = "equal physical extent on every axis" if assignment.spacing else "equal voxels on every axis"
-    by = {
-        "memory": "hardware",
-        "compute": "hardware",
-        "median shape": "data",
-        "dataset share": "rule",
-        "recipe": "rule",
-        "user": "user",
-    }
-    decisions.add(
-        "patch_size",
-        by[choice.patch_stop],  # type: ignore[arg-type]
-        f"the largest at batch {choice.attempt.batch_size}, of {extent}, clipped to the median shape, on the "
-        f"architecture's divisors: {STOPS[choice.patch_stop]}",
-    )
-    decisions.add("batch_size", by[choice.batch_stop], f"per GPU: {STOPS[choice.batch_stop]}")  # type: ignore[arg-type]
-    decisions.add("global_batch_size", "hardware", f"batch_size on each of {assignment.num_gpus} devices")
-    why = "no accumulation needed"
-    if fit.accumulation > 1:
-        why = f"batch 2 does not fit: {fit.accumulation} steps of batch {choice.batch_size} make one"
-    decisions.add("accumulation", "hardware", why)
-    why = "it fits without"
-    if choice.attempt.checkpointing:
-        why = "without it not even batch 1 of the smallest sensible patch fits"
-    decisions.add("checkpointing", "hardware", why)
-    decisions.add("compile", "rule", "estimates are for eager execution")
+def _decide_data(assignment: Assignment, decisions: Decisions) -> None:
+    """Decisions that size and budget have no part in, and those that follow from the search as a whole."""
     title = assignment.architecture.title
+    decisions.add("compile", "rule", "estimates are for eager execution")
+    if assignment.overrides.base_features is not None:
+        decisions.user("base_features", assignment.overrides.base_features)
     decisions.add("architecture", "rule", f"{title}: topology from patch and spacing where it has a choice")
     decisions.add(
         "dimensions", "data", f"{assignment.configuration} of a median shape {assignment.median_shape}"
     )
-    decisions.add("spacing", "data", "the data set's target spacing on the patch axes")
+    extent = "equal physical extent" if assignment.spacing else "equal voxels, for want of a spacing,"
+    decisions.add("spacing", "data", f"the data set's target spacing on the patch axes; patches of {extent}")
     decisions.add("median_shape", "data", "the data set's median shape on the patch axes")
-    decisions.add("memory", "hardware", f"one step traced at this patch and batch; budget: {budget.why}")
-
-
-def _fit_warnings(assignment: Assignment, fit: Fit) -> list[str]:
-    budget = assignment.budget.bytes
-    if fit.estimate.total <= budget:
-        return []
-    settings = [
-        f"{field}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
-        for field in ("patch_size", "batch_size", "checkpointing")
-        if (value := getattr(assignment.overrides, field)) is not None
-    ]
-    return [
-        f"DOES NOT FIT: with {' and '.join(settings) or 'these settings'}, as the user set, a step needs "
-        f"{fit.estimate.total / GIB:.1f} GiB; the budget is {budget / GIB:.1f} GiB"
-    ]
 
 
 def _shape_warnings(assignment: Assignment, fit: Fit, median_shape: Ints) -> list[str]:
@@ -293,31 +248,3 @@ def _memory(assignment: Assignment, fit: Fit) -> MemoryPrediction:
         fits=estimate.total <= budget.bytes,
         device=budget.device,
     )
-
-
-def _alternatives(fit: Fit, memory: TracedMemory) -> tuple[Alternative, ...]:
-    """The chosen candidate and those around it, by size of the whole batch."""
-    choice, budget = fit.choice, memory.budget.bytes
-    chosen = (choice.candidate.patch, choice.batch_size, choice.attempt.checkpointing)
-    totals = {**memory.totals, chosen: fit.estimate.total}
-    reference = prod(choice.candidate.patch) * choice.batch_size
-    nearest = sorted(totals, key=lambda key: (key != chosen, abs(prod(key[0]) * key[1] / reference - 1)))
-    listed = []
-    for patch, batch, checkpointing in sorted(nearest[:ALTERNATIVES], key=lambda key: prod(key[0]) * key[1]):
-        key = (patch, batch, checkpointing)
-        fits = totals[key] <= budget
-        if key == chosen:
-            verdict = "chosen" if fits else "chosen by the user, does not fit"
-        elif not fits:
-            verdict = "exceeds the budget"
-        elif patch == chosen[0] and batch > chosen[1]:
-            verdict = STOPS[choice.batch_stop]
-        else:
-            verdict = "a larger one fits"
-        how = ", with checkpointing" if checkpointing and not chosen[2] else ""
-        listed.append(
-            Alternative(
-                patch_size=patch, batch_size=batch, total=totals[key], fits=fits, verdict=verdict + how
-            )
-        )
-    return tuple(listed)

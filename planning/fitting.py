@@ -24,9 +24,6 @@ from .traced_memory import TracedMemory
 if TYPE_CHECKING:
     from .memory import MemoryEstimate
 
-CONFIRMATIONS = 4
-"""Full traces at most: each that exceeds the budget makes the next choice smaller."""
-
 
 class DoesNotFitError(ValueError):
     """No plan within the budget, by no fallback."""
@@ -87,14 +84,12 @@ def fit_plan(space: PatchSpace, memory: TracedMemory, overrides: PlanOverrides, 
     if overrides.checkpointing and not space.architecture.checkpointing:
         msg = f"override checkpointing=true: {space.architecture.name} has no gradient checkpointing"
         raise ValueError(msg)
-    confirmations = 0
     while True:
         choice = _choose(space, memory, overrides, dataset_voxels)
         estimate = memory.confirm(
             choice.candidate, choice.batch_size, checkpointing=choice.attempt.checkpointing
         )
-        confirmations += 1
-        if estimate.total <= memory.budget.bytes or not choice.fits or confirmations == CONFIRMATIONS:
+        if estimate.total <= memory.budget.bytes or not choice.fits:
             break
     accumulation = overrides.accumulation or 1
     if overrides.accumulation is None and overrides.batch_size is None:
@@ -139,12 +134,17 @@ def _patch(
     space: PatchSpace, memory: TracedMemory, attempt: Attempt, demanded: Candidate | None
 ) -> tuple[Candidate, PatchStop] | None:
     def load(candidate: Candidate) -> float:
-        total = memory.total(candidate, attempt.batch_size, checkpointing=attempt.checkpointing)
-        return total / memory.budget.bytes
+        return memory.load(candidate, attempt.batch_size, checkpointing=attempt.checkpointing)
+
+    def rough(candidate: Candidate) -> float:
+        return memory.rough_load(candidate, attempt.batch_size, checkpointing=attempt.checkpointing)
 
     if demanded is not None:
         return (demanded, "user") if load(demanded) <= 1 else None
-    return largest_patch(space, load)
+    found = largest_patch(space, rough)
+    if found is not None and load(found[0]) > 1:
+        found = largest_patch(space, load)
+    return found
 
 
 def _with_batch(
@@ -160,7 +160,7 @@ def _with_batch(
     batch_stop: BatchStop = "user"
     if overrides.batch_size is None:
         grown = choose_batch(
-            lambda batch: memory.fits(candidate, batch, checkpointing=attempt.checkpointing),
+            lambda batch: memory.load(candidate, batch, checkpointing=attempt.checkpointing),
             start=attempt.batch_size,
             dataset_voxels=dataset_voxels,
             patch_size=candidate.patch,

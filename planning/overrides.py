@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from voxplan.plans.schema import Floats, Ints, Model, Positive, Precision, Task
 
-CONFIGURATIONS = ("3d_fullres", "2d")
+from .rules.configurations import CONFIGURATIONS
 
 
 class OverrideError(ValueError):
@@ -29,6 +29,8 @@ class PlanOverrides(Model):
     batch_size: Positive | None = None
     """Per GPU."""
     accumulation: Positive | None = None
+    base_features: Annotated[int, Field(ge=1, le=512)] | None = None
+    """Channels at full resolution; deeper stages double them, as the architecture does."""
     precision: Precision | None = None
     checkpointing: bool | None = None
     deep_supervision: bool | None = None

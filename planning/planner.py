@@ -16,7 +16,7 @@ from .fitting import DoesNotFitError
 from .hardware import DEFAULT_MEMORY_FRACTION, Budget, budget
 from .overrides import Overrides, collect_overrides
 from .provenance import document_provenance
-from .rules.configurations import configurations, recommend
+from .rules.configurations import CONFIGURATIONS, configurations, recommend
 
 DEFAULT_ARCHITECTURES = ("unet", "mednext_s")
 
@@ -26,6 +26,7 @@ def make_plans(
     hardware: Hardware,
     *,
     architectures: Sequence[str] = DEFAULT_ARCHITECTURES,
+    only: Sequence[str] | None = None,
     task: Task | None = None,
     memory_fraction: float = DEFAULT_MEMORY_FRACTION,
     overrides: Mapping[str, Any] | None = None,
@@ -39,6 +40,7 @@ def make_plans(
         fingerprint: what the data is.
         hardware: detected or stated.
         architectures: registered names.
+        only: configurations to plan, of those that suit the data: ``3d_fullres``, ``2d``; None for all.
         task: None takes it from the kind of labels.
         memory_fraction: share of the free memory that a plan may use.
         overrides: see :mod:`voxplan.planning.overrides`.
@@ -55,13 +57,19 @@ def make_plans(
     chosen = tuple(dict.fromkeys(architectures))
     for name in chosen:
         get_architecture(name)
+    for configuration in only or ():
+        if configuration not in CONFIGURATIONS:
+            msg = f"configuration {configuration!r} is unknown; known ones: {', '.join(CONFIGURATIONS)}"
+            raise ValueError(msg)
     settings = collect_overrides(overrides, ARCHITECTURES)
     facts = plan_dataset(fingerprint, task=task, spacing=spacing, unit=unit, overrides=settings.dataset)
     limit = budget(hardware, memory_fraction)
     plans: dict[str, ExperimentPlan] = {}
     failures: dict[str, str] = {}
     for name in chosen:
-        made, failed = plan_architecture(name, facts, hardware, limit, settings, without=chosen)
+        made, failed = plan_architecture(
+            name, facts, hardware, limit, settings, without=chosen, only=only or CONFIGURATIONS
+        )
         plans |= made
         failures |= failed
     fitting = [name for name, plan in plans.items() if plan.memory.fits]
@@ -83,11 +91,12 @@ def plan_architecture(
     settings: Overrides,
     *,
     without: Sequence[str] = (),
+    only: Sequence[str] = CONFIGURATIONS,
 ) -> tuple[dict[str, ExperimentPlan], dict[str, str]]:
     """Plans of one architecture by name, and what failed by name.
 
     Where it does not fit, the next smaller variant is planned in its place, unless it stands in ``without``
-    (because it is planned anyway).
+    (because it is planned anyway). ``only`` names the configurations that are asked for.
     """
     plans: dict[str, ExperimentPlan] = {}
     failures: dict[str, str] = {}
@@ -96,7 +105,10 @@ def plan_architecture(
     if not wanted:
         dimensions = ", ".join(f"{count}D" for count in architecture.dimensions)
         failures[name] = f"has only {dimensions} networks, which do not suit this data and task"
-    for configuration in wanted:
+    asked = [configuration for configuration in wanted if configuration in only]
+    if wanted and not asked:
+        failures[name] = f"no plan of {' or '.join(only)}: this data and task get {' and '.join(wanted)}"
+    for configuration in asked:
         variant: str | None = name
         reasons: list[str] = []
         while variant is not None:

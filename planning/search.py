@@ -20,6 +20,10 @@ a network of four or more poolings sees mostly its own padding. Our choice; nnU-
 """
 RUNGS_PER_DOUBLING = 6
 """Steps in which the search scales the edge of the patch; divisors make most of them fall together."""
+TYPICAL_VOXELS = {2: 512**2, 3: 128**3}
+"""Voxels of the patch that the search looks at first, by dimensions: what most published networks train on.
+Its topology is near the final one.
+"""
 
 Load = Callable[["Candidate"], float]
 Stop = Literal["memory", "median shape", "compute", "user"]
@@ -49,6 +53,7 @@ class PatchSpace:
         spacing: of the patch axes; None counts as isotropic.
         median_shape: voxels of the patch axes at that spacing.
         most_voxels: what one sample may have; None without limit.
+        base_features: channels at full resolution; None for the architecture's own.
     """
 
     def __init__(
@@ -57,12 +62,25 @@ class PatchSpace:
         spacing: Sequence[float] | None,
         median_shape: Ints,
         most_voxels: int | None = None,
+        base_features: int | None = None,
     ) -> None:
         self.architecture = architecture
         self.dimensions = len(median_shape)
         self.spacing = tuple(spacing) if spacing is not None else None
         self.median_shape = median_shape
         self.most_voxels = most_voxels
+        self.base_features = base_features
+
+    def topology(self, patch: Ints) -> dict[str, Any]:
+        """Network arguments for a patch.
+
+        Raises:
+            ValueError: the user asks for a width that the architecture cannot have.
+        """
+        arguments = self.architecture.topology(patch, self.spacing)
+        if self.base_features is None:
+            return arguments
+        return self.architecture.with_base_features(arguments, self.base_features, self.dimensions)
 
     def limit(self, candidate: Candidate) -> Ints:
         """The padded median shape, on the divisors of this candidate."""
@@ -77,7 +95,7 @@ class PatchSpace:
         """The candidate at or just above these sizes; None where the architecture has none."""
         patch = tuple(max(1, round(size)) for size in sizes)
         for _ in range(4):  # a grown patch may pool once more, and then has other divisors
-            arguments = self.architecture.topology(patch, self.spacing)
+            arguments = self.topology(patch)
             candidate = Candidate(patch=patch, arguments=arguments)
             divisors = self.architecture.divisors(arguments, self.dimensions)
             least = self.architecture.minimum_patch(arguments, self.dimensions)
@@ -101,7 +119,7 @@ class PatchSpace:
         if len(patch) != self.dimensions:
             msg = f"patch_size {patch} has {len(patch)} axes; this plan has {self.dimensions}"
             raise ValueError(msg)
-        arguments = self.architecture.topology(patch, self.spacing)
+        arguments = self.topology(patch)
         try:
             self.architecture.validate(arguments, dimensions=self.dimensions, patch_size=patch)
         except ValueError as error:
@@ -171,6 +189,16 @@ class PatchSpace:
             if self.most_voxels is None or larger.voxels <= self.most_voxels:
                 yield larger
 
+    def same_network(self, candidate: Candidate, larger: Candidate) -> Candidate | None:
+        """The larger patch with the network of ``candidate``; None where that cannot train on it."""
+        try:
+            self.architecture.validate(
+                candidate.arguments, dimensions=self.dimensions, patch_size=larger.patch
+            )
+        except ValueError:
+            return None
+        return Candidate(patch=larger.patch, arguments=candidate.arguments)
+
     def why_not_larger(self, candidate: Candidate) -> Stop:
         """What stops the patch once memory would allow every candidate of :meth:`grown`."""
         covered = all(size >= median for size, median in zip(candidate.patch, self.median_shape, strict=True))
@@ -182,21 +210,21 @@ def largest_patch(space: PatchSpace, load: Load) -> tuple[Candidate, Stop] | Non
 
     On the ladder the search interpolates: load grows about as the voxels do, so that few candidates, and few
     topologies, have to be measured. Then axis by axis one divisor more, as long as it fits: afterwards no
-    single axis can take another one.
+    single axis can take another one, neither with the network chosen nor with the larger patch's own.
 
     Args:
         space: the candidates.
         load: predicted memory over budget.
     """
     ladder = space.ladder()
-    found = _highest_rung(ladder, load)
+    found = _highest_rung(space, ladder, load)
     if found is None:
         return None
     chosen = ladder[found]
     while True:
         refused = False
         for larger in space.grown(chosen):
-            if load(larger) <= 1:
+            if _load(space, load, chosen, larger) <= 1:
                 chosen = larger
                 break
             refused = True
@@ -204,12 +232,20 @@ def largest_patch(space: PatchSpace, load: Load) -> tuple[Candidate, Stop] | Non
             return chosen, "memory" if refused else space.why_not_larger(chosen)
 
 
-def _highest_rung(ladder: Sequence[Candidate], load: Load) -> int | None:
+def _load(space: PatchSpace, load: Load, fitting: Candidate | None, larger: Candidate) -> float:
+    """Load of a patch larger than one that fits, whose network, measured already, is asked first."""
+    same = None if fitting is None else space.same_network(fitting, larger)
+    by_same = 0.0 if same is None else load(same)
+    return by_same if by_same > 1 else load(larger)
+
+
+def _highest_rung(space: PatchSpace, ladder: Sequence[Candidate], load: Load) -> int | None:
     """Index of the largest rung that fits; the load must not fall along the ladder."""
     good, bad = -1, len(ladder)
-    trial = bad - 1
+    typical = TYPICAL_VOXELS[space.dimensions]
+    trial = min(range(len(ladder)), key=lambda rung: abs(math.log(ladder[rung].voxels / typical)), default=0)
     while bad - good > 1:
-        value = load(ladder[trial])
+        value = _load(space, load, ladder[good] if good >= 0 else None, ladder[trial])
         if value <= 1:
             good = trial
         else:

@@ -17,6 +17,13 @@ IGNORE_BINARY = 255
 
 Task = Literal["semantic", "affinity", "boundary"]
 Precision = Literal["fp32", "tf32", "fp16", "bf16"]
+Limit = Literal["memory", "median shape", "dataset share", "compute", "recipe", "user"]
+"""What keeps a patch or a batch from being larger.
+
+``memory``: the next larger one exceeds the budget. ``median shape``: the patch covers it.
+``dataset share``: a batch may cover 5 % of the data set's voxels, and is at least 2. ``compute``: a CPU step
+should take seconds. ``recipe``: no optimizer recipe holds beyond 512 samples. ``user``: set by the user.
+"""
 DecidedBy = Literal["rule", "data", "hardware", "architecture", "user"]
 Ints = tuple[int, ...]
 Floats = tuple[float, ...]
@@ -154,6 +161,8 @@ class ExperimentPlan(Model):
     loader: LoaderChoice
     inference: InferenceChoice
     memory: MemoryPrediction
+    limits: dict[Literal["patch_size", "batch_size"], Limit] = {}
+    """What keeps each from being larger; where it is not ``memory``, some of the budget may stay unused."""
     alternatives: tuple[Alternative, ...] = ()
     decisions: dict[str, Decision]
     """By field name; every value that was chosen has one."""
@@ -219,6 +228,9 @@ class DatasetPlan(Model):
     spacing_unit: str
     median_shape: tuple[int, int, int]
     """At the target spacing, ZYX."""
+    training_voxels: Positive | None = None
+    """Of all training cases at the target spacing, by their median shape (nnU-Net's count): what the 5 % of a
+    batch are counted of."""
     transpose: tuple[int, int, int] = (0, 1, 2)
     """Axis order that nnU-Net's rule would train in; the patch axes here stay ZYX."""
     normalization: tuple[ChannelNormalization, ...]

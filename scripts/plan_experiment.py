@@ -26,6 +26,7 @@ PROGRAM = "plan-experiment"
 TASKS = ("semantic", "affinity", "boundary")
 PRESETS = ("nnunet", "resenc-m", "resenc-l", "resenc-xl")
 EXPORTS = ("nnunet", "pytc", "monai")
+CONFIGURATIONS = ("3d_fullres", "2d")
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 WIDTH = 80
 
@@ -75,6 +76,12 @@ def build_parser() -> argparse.ArgumentParser:
     what = parser.add_argument_group("what to plan")
     what.add_argument(
         "--architecture", nargs="+", metavar="NAME", help="e.g. unet mednext_s (the default), or: all"
+    )
+    what.add_argument(
+        "--configuration",
+        nargs="+",
+        choices=CONFIGURATIONS,
+        help="only these (default: all that suit the data)",
     )
     what.add_argument("--task", choices=TASKS, help="default: from the kind of labels")
     what.add_argument("--preset", choices=PRESETS, help="nnU-Net's own plan instead of voxplan's")
@@ -288,6 +295,7 @@ def _document(
         fingerprint,
         hardware,
         architectures=tuple(ARCHITECTURES) if list(names) == ["all"] else names,
+        only=arguments.configuration,
         task=arguments.task,
         memory_fraction=arguments.memory_fraction,
         overrides=overrides,

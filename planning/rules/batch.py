@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import floor, prod
 from typing import Literal
 
 from .patch import MINIMUM_BATCH, batch_cap
 
 Stop = Literal["memory", "dataset share", "compute", "recipe", "user"]
+Load = Callable[[int], float]
 
 LARGEST_BATCH = 512
 """Samples a GPU and step; beyond it only 2D patches of a few voxels would go, and no optimizer recipe
 holds.
 """
+STRAIGHT_TRIALS = 8
+"""Batches tried along the line before plain bisection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,28 +38,37 @@ def compute_cap(patch_size: Sequence[int], step_voxels: int | None) -> int | Non
     return None if step_voxels is None else max(1, step_voxels // prod(patch_size))
 
 
-def largest_batch(fits: Callable[[int], bool], start: int, limit: int) -> int:
-    """The largest batch from ``start`` (which fits) to ``limit`` that fits, by doubling and bisection."""
+def largest_batch(load: Load, start: int, limit: int) -> int:
+    """The largest batch from ``start`` (which fits) to ``limit`` that fits.
+
+    Load is nearly affine in the batch, so the next trial is read off the line through the last two; where the
+    line misleads, doubling and bisection find it all the same.
+    """
     good, bad = start, limit + 1
-    step = start
-    while good < limit and bad == limit + 1:
-        step *= 2
-        trial = min(step, limit)
-        if fits(trial):
+    known = {start: load(start)}
+    trial = min(2 * start, limit)
+    while bad - good > 1:
+        known[trial] = load(trial)
+        if known[trial] <= 1:
             good = trial
         else:
             bad = trial
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        if fits(middle):
-            good = middle
-        else:
-            bad = middle
+        high = bad - 1 if bad <= limit else min(limit, 8 * good)
+        trial = min(max(_crossing(known), good + 1), high)
+        if len(known) > STRAIGHT_TRIALS:
+            trial = (good + bad) // 2
     return good
 
 
+def _crossing(known: Mapping[int, float]) -> int:
+    """Where the line through the two trials nearest to a load of 1 reaches it."""
+    one, other = sorted(known, key=lambda batch: abs(known[batch] - 1))[:2]
+    slope = (known[other] - known[one]) / (other - one)
+    return one if slope <= 0 else floor(one + (1 - known[one]) / slope)
+
+
 def choose_batch(
-    fits: Callable[[int], bool],
+    load: Load,
     *,
     start: int,
     dataset_voxels: float,
@@ -67,7 +79,7 @@ def choose_batch(
     """Grow the batch per GPU from ``start``, which fits, until something stops it.
 
     Args:
-        fits: whether a batch stays within the memory budget; monotone.
+        load: predicted memory of a batch over the budget; does not fall.
         start: the batch that the patch was chosen at.
         dataset_voxels: of the training set at the target spacing.
         patch_size: any number of axes.
@@ -76,7 +88,7 @@ def choose_batch(
     """
     share = per_gpu_cap(dataset_voxels, patch_size, gpus)
     compute = compute_cap(patch_size, step_voxels)
-    if not fits(start + 1):
+    if load(start + 1) > 1:
         return BatchChoice(batch_size=start, stopped_by="memory")
     limits: dict[Stop, int] = {"dataset share": share, "recipe": LARGEST_BATCH}
     if compute is not None:
@@ -85,5 +97,5 @@ def choose_batch(
     limit = limits[by]
     if limit <= start:
         return BatchChoice(batch_size=start, stopped_by=by)
-    batch = largest_batch(fits, start, limit)
+    batch = largest_batch(load, start, limit)
     return BatchChoice(batch_size=batch, stopped_by="memory" if batch < limit else by)

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 Offset = tuple[int, int, int]
 
 
+CONFIGURATIONS = ("3d_fullres", "2d")
+
+
 def configurations(
     median_sections: int, dimensions: Sequence[int], offsets: Sequence[Offset] = ()
 ) -> tuple[str, ...]:

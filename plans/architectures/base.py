@@ -63,6 +63,18 @@ class Architecture(ABC):
         For fixed networks the patch does not matter. ``spacing`` None means unknown: taken as isotropic.
         """
 
+    def with_base_features(self, arguments: Arguments, base_features: int, dimensions: int) -> dict[str, Any]:
+        """The arguments with another number of channels at full resolution; deeper stages follow.
+
+        Raises:
+            ValueError: the architecture has one width only.
+        """
+        msg = (
+            f"base_features={base_features}: {self.name} has one width; unet, resenc_unet and monai_unet can "
+            "be narrower or wider"
+        )
+        raise ValueError(msg)
+
     @abstractmethod
     def divisors(self, arguments: Arguments, dimensions: int) -> Ints:
         """Per axis, what the patch must be a multiple of."""

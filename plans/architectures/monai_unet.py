@@ -55,6 +55,11 @@ class MonaiUNet(Architecture):
             "residual_units": RESIDUAL_UNITS,
         }
 
+    def with_base_features(self, arguments: Arguments, base_features: int, dimensions: int) -> dict[str, Any]:
+        """Other channels at the first level, doubled at each further one."""
+        levels = len(arguments["features"])
+        return {**arguments, "features": [base_features * 2**level for level in range(levels)]}
+
     def divisors(self, arguments: Arguments, dimensions: int) -> Ints:
         """The product of the strides."""
         return cumulative_strides(self.validate_arguments(arguments, dimensions=dimensions).strides)[-1]

@@ -68,12 +68,16 @@ def stage_topology(patch_size: Ints, spacing: tuple[float, ...] | None) -> Topol
 def stage_arguments(patch_size: Ints, spacing: tuple[float, ...] | None) -> dict[str, Any]:
     """JSON-able :class:`StageArguments` for a patch, by nnU-Net's rules."""
     topology = stage_topology(patch_size, spacing)
-    widest = MAX_FEATURES[len(patch_size)]
     return {
         "strides": [list(stride) for stride in topology.strides],
         "kernels": [list(kernel) for kernel in topology.kernels],
-        "features": [min(BASE_FEATURES * 2**stage, widest) for stage in range(topology.stages)],
+        "features": stage_features(topology.stages, len(patch_size)),
     }
+
+
+def stage_features(stages: int, dimensions: int, base: int = BASE_FEATURES) -> list[int]:
+    """Channels by stage: doubled from stage to stage up to nnU-Net's most."""
+    return [min(base * 2**stage, max(base, MAX_FEATURES[dimensions])) for stage in range(stages)]
 
 
 def cumulative_strides(strides: Sequence[Sequence[int]]) -> tuple[Ints, ...]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..schema import Ints, Model, OptimizerChoice
 from .base import Architecture, Arguments, Recipe
-from .stages import StageArguments, cumulative_strides, smallest_patch, stage_arguments
+from .stages import StageArguments, cumulative_strides, smallest_patch, stage_arguments, stage_features
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,6 +35,11 @@ class StagedUNet(Architecture):
     def topology(self, patch_size: Ints, spacing: tuple[float, ...] | None) -> dict[str, Any]:
         """nnU-Net's strides, kernels and channels for this patch; one too small for three stages is grown."""
         return stage_arguments(patch_size, spacing)
+
+    def with_base_features(self, arguments: Arguments, base_features: int, dimensions: int) -> dict[str, Any]:
+        """Other channels at full resolution (nnU-Net's ``UNet_base_num_features``), doubled as before."""
+        features = stage_features(len(arguments["strides"]), dimensions, base_features)
+        return {**arguments, "features": features}
 
     def divisors(self, arguments: Arguments, dimensions: int) -> Ints:
         """The product of the strides."""
