@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .parser import Parser
+from .report_option import add_report_option, report_problem, write_plans_report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -104,6 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
     machine.add_argument("--memory-fraction", type=float, default=0.9, metavar="F", help="default: 0.9")
     machine.add_argument("--verify", action="store_true", help="run each planned step on the GPU at hand")
     output = parser.add_argument_group("output")
+    add_report_option(output)
     output.add_argument("--explain", action="store_true", help="every decision and the alternatives")
     output.add_argument(
         "--export", nargs=2, action="append", default=[], metavar=("FORMAT", "PATH"), help=", ".join(EXPORTS)
@@ -140,7 +142,8 @@ def _plan(arguments: argparse.Namespace) -> int:
         return EXIT_FAILED
     save_document(document, arguments.output)
     exported = _export(arguments, document, fingerprint, dataset)
-    _tell(document, arguments, exported)
+    reported = write_plans_report(document, arguments)
+    _tell(document, arguments, exported, reported)
     return EXIT_OK
 
 
@@ -160,6 +163,8 @@ def _check_usage(arguments: argparse.Namespace) -> None:
     if not output.absolute().parent.is_dir():
         msg = f"--output {output}: the folder {output.parent} does not exist"
         raise ValueError(msg)
+    if (problem := report_problem(arguments)) is not None:
+        raise ValueError(problem)
     if arguments.unit is not None and arguments.spacing is None:
         msg = "--unit says what --spacing is in: give both"
         raise ValueError(msg)
@@ -354,7 +359,9 @@ def _print_failures(document: PlansDocument) -> None:
     print(f"{PROGRAM}: no plan could be made; nothing is written", file=sys.stderr)
 
 
-def _tell(document: PlansDocument, arguments: argparse.Namespace, exported: Sequence[Path]) -> None:
+def _tell(
+    document: PlansDocument, arguments: argparse.Namespace, exported: Sequence[Path], reported: str | None
+) -> None:
     """Plans on stdout; with --quiet only the warnings, on stderr."""
     from voxplan.planning.report import print_explanation, print_plans, print_warnings
 
@@ -371,6 +378,8 @@ def _tell(document: PlansDocument, arguments: argparse.Namespace, exported: Sequ
     console.print(f"written: {arguments.output}", soft_wrap=True)
     for path in exported:
         console.print(f"exported: {path}", soft_wrap=True)
+    if reported is not None:
+        console.print(reported, soft_wrap=True)
     if document.recommended is not None:
         command = f"train-from-plans {arguments.output} --plan {document.recommended} --data DATA"
         console.print(f"next: {command}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``--report FILE`` of ``profile-dataset``: an HTML file beside the JSON."""
+"""``--report FILE`` of ``profile-dataset`` and ``plan-experiment``: an HTML file beside the JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from voxplan.plans.schema import PlansDocument
     from voxplan.profiling.fingerprint import Fingerprint
     from voxplan.profiling.formats.base import ReadOptions
     from voxplan.profiling.layouts.base import DiscoveredDataset
@@ -62,3 +63,13 @@ def write_dataset_report(
         memory=arguments.memory_per_worker,
     )
     return f"report: {written.path} ({written.pictured} of {written.cases} cases pictured)"
+
+
+def write_plans_report(document: PlansDocument, arguments: argparse.Namespace) -> str | None:
+    """The report of plans, if one is asked for; what to say about it."""
+    if arguments.report is None:
+        return None
+    from voxplan.planning.report_html.report import write_report
+
+    write_report(document, arguments.report)
+    return f"report: {arguments.report}"

@@ -88,7 +88,7 @@ class MemoryEstimate:
         return {kind: getattr(self, kind) for kind in KINDS}
 
 
-def _fill_workspaces(
+def fill_workspaces(
     trace: Trace, request: Request
 ) -> tuple[list[tuple[int, int]], list[int], dict[str, str]]:
     """Events and sizes with what the device adds."""
@@ -107,7 +107,7 @@ def _fill_workspaces(
     return events, sizes, dict(model.unmeasured)
 
 
-def _plain_replay(events: Sequence[tuple[int, int]], sizes: Sequence[int]) -> Replay:
+def plain_replay(events: Sequence[tuple[int, int]], sizes: Sequence[int]) -> Replay:
     """Without a caching allocator, as on the CPU: what is live."""
     live, peak, where = 0, 0, 0
     allocated = []
@@ -121,18 +121,18 @@ def _plain_replay(events: Sequence[tuple[int, int]], sizes: Sequence[int]) -> Re
 
 def peak_total(trace: Trace, request: Request) -> int:
     """Bytes of the process at its peak, and nothing else: what a search asks for again and again."""
-    events, sizes, _ = _fill_workspaces(trace, request)
+    events, sizes, _ = fill_workspaces(trace, request)
     if request.device == "cpu":
-        return _plain_replay(events, sizes).peak_allocated + process_base()
+        return plain_replay(events, sizes).peak_allocated + process_base()
     result = replay(events, sizes, expandable_segments=request.expandable_segments)
     return result.peak_reserved + request.device_model().context()
 
 
 def estimate_trace(trace: Trace, request: Request) -> MemoryEstimate:
     """The estimate from a trace: workspaces filled in, the allocator replayed, the peak taken apart."""
-    events, sizes, unmeasured = _fill_workspaces(trace, request)
+    events, sizes, unmeasured = fill_workspaces(trace, request)
     if request.device == "cpu":
-        result, context, notes = _plain_replay(events, sizes), process_base(), (CPU_NOTE,)
+        result, context, notes = plain_replay(events, sizes), process_base(), (CPU_NOTE,)
     else:
         result = replay(events, sizes, expandable_segments=request.expandable_segments)
         model = request.device_model()

@@ -1,0 +1,211 @@
+"""Drawings of plans: memory by part, memory over a step, and the stages of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from voxplan.plans.schema import Ints, MemoryPrediction
+from voxplan.profiling.report.html.svg import (
+    Chart,
+    Scale,
+    drawing,
+    element,
+    line,
+    linear_ticks,
+    text,
+)
+
+from .stages import Stage
+from .timeline import Timeline
+
+GIB = 1024**3
+PARTS = ("context", "parameters", "gradients", "optimizer", "activations", "workspace", "cached")
+"""From the bottom up; ``cached`` is what the allocator has reserved beyond what is allocated."""
+CLASSES = {part: f"c{place}" for part, place in zip(PARTS, (6, 1, 5, 4, 2, 3, 7), strict=True)}
+WIDTH = 920.0
+
+
+def parts_of(memory: MemoryPrediction) -> dict[str, int]:
+    """Bytes by part, which sum up to the total."""
+    cached = max(0, memory.reserved - memory.allocated)
+    return {"context": memory.context, **memory.parts, "cached": cached}
+
+
+def gib(count: float) -> str:
+    """``1.62 GiB``."""
+    value = count / GIB
+    return f"{value:.1f} GiB" if value >= 10 else f"{value:.2f} GiB"
+
+
+def memory_chart(plans: Mapping[str, MemoryPrediction]) -> Chart:
+    """One bar a plan, its parts side by side, and the budget."""
+    left, right, row, top = 170.0, 20.0, 44.0, 30.0
+    height = top + row * len(plans) + 36
+    largest = max(max(memory.total, memory.budget) for memory in plans.values())
+    across = Scale(low=0.0, high=largest * 1.04 / GIB, start=left, stop=WIDTH - right)
+    parts: list[Markup] = []
+    for tick in linear_ticks(0.0, across.high, 8):
+        parts.append(line(across(tick), top, across(tick), height - 36, "grid"))
+        parts.append(text(f"{tick:g}", across(tick), height - 20, "tick", "middle"))
+    parts.append(text("GiB", (left + WIDTH - right) / 2, height - 4, "axis", "middle"))
+    described = []
+    for place, (name, memory) in enumerate(plans.items()):
+        y = top + row * place
+        parts.append(text(name, left - 10, y + row / 2 + 4, "label", "end"))
+        parts += _bar(memory, across, y + 8, row - 16)
+        x = across(memory.budget / GIB)
+        parts.append(line(x, y + 2, x, y + row - 2, "budget"))
+        end = max(across(memory.total / GIB), left)
+        said = gib(memory.total) + ("" if memory.fits else ", does not fit")
+        # beside the bar where there is room before the next line, else within it
+        inside = end + 110 > WIDTH - right or 0 < x - end < 110
+        parts.append(
+            text(said, end - 6 if inside else end + 6, y + row / 2 + 4, "", "end" if inside else None)
+        )
+        described.append(f"{name}: {gib(memory.total)} of {gib(memory.budget)}")
+    budgets = {memory.budget for memory in plans.values()}
+    if len(budgets) == 1:
+        budget = budgets.pop()
+        x = across(budget / GIB)
+        parts.append(text(f"budget {gib(budget)}", min(x, WIDTH - 70), top - 10, "budget-text", "middle"))
+    return drawing("memory", WIDTH, height, "Predicted memory by part", "; ".join(described) + ".", parts)
+
+
+def _bar(memory: MemoryPrediction, across: Scale, y: float, thick: float) -> Iterator[Markup]:
+    held, parts = 0, parts_of(memory)
+    for part in PARTS:
+        size = parts.get(part, 0)
+        if size <= 0:
+            continue
+        start, stop = across(held / GIB), across((held + size) / GIB)
+        held += size
+        title = element("title", f"{part}: {gib(size)}")
+        yield element(
+            "rect", title, x=start, y=y, width=max(0.5, stop - start), height=thick, class_=CLASSES[part]
+        )
+
+
+def timeline_chart(key: str, name: str, timeline: Timeline, budget: int) -> Chart:
+    """Parts stacked over the operators of a step; the reserved bytes as a line over them."""
+    left, right, top, bottom = 56.0, 20.0, 26.0, 20.0
+    height = 300.0
+    columns = timeline.reserved.size
+    largest = float(timeline.total)
+    shown = budget <= 2.2 * largest
+    across = Scale(low=0.0, high=float(columns), start=left, stop=WIDTH - right)
+    ceiling = (max(largest, budget) if shown else largest) * 1.06 / GIB
+    up = Scale(low=0.0, high=ceiling, start=height - bottom, stop=top)
+    parts: list[Markup] = []
+    for tick in linear_ticks(0.0, up.high, 5):
+        parts.append(line(left, up(tick), WIDTH - right, up(tick), "grid"))
+        parts.append(text(f"{tick:g}", left - 6, up(tick) + 4, "tick", "end"))
+    parts.append(element("text", "GiB", x=left - 6, y=top - 10, text_anchor="end", class_="axis"))
+    parts += _phases(timeline, across, top, height - bottom)
+    floor = np.zeros(columns)
+    stacked = {"context": np.full(columns, timeline.context), **timeline.parts}
+    for part in PARTS:
+        if part in stacked and stacked[part].any():
+            roof = floor + stacked[part]
+            parts.append(element("path", d=_area(floor, roof, across, up), class_=CLASSES[part]))
+            floor = roof
+    line_of = _outline((timeline.reserved + timeline.context) / GIB, across, up)
+    parts.append(element("path", d=line_of, class_="reserved"))
+    peak = float(floor[timeline.peak]) / GIB
+    x, y = across(timeline.peak + 0.5), up(peak)
+    parts.append(element("circle", cx=x, cy=y, r=3.5, class_="dot odd"))
+    anchor, dx = ("end", -8) if x > WIDTH * 0.6 else ("start", 8)
+    operator = timeline.peak_operator.removeprefix("aten.").removesuffix(".default")
+    parts.append(text(f"peak: {operator}", x + dx, max(y - 6, 11), "label small", anchor))
+    if shown:
+        y = up(budget / GIB)
+        parts.append(line(left, y, WIDTH - right, y, "budget"))
+        parts.append(text(f"budget {gib(budget)}", WIDTH - right, y - 5, "budget-text", "end"))
+    else:
+        parts.append(text(f"the budget, {gib(budget)}, lies above", WIDTH - right, 12, "budget-text", "end"))
+    described = (
+        f"{name}: {gib(timeline.total)} for the process; most is held in the {timeline.peak_phase} phase, "
+        f"during {timeline.peak_operator}. Budget {gib(budget)}."
+    )
+    return drawing(key, WIDTH, height, "Memory over one training step", described, parts)
+
+
+def _phases(timeline: Timeline, across: Scale, top: float, bottom: float) -> Iterator[Markup]:
+    for place, span in enumerate(timeline.phases):
+        start, stop = across(span.start), across(span.stop)
+        if place % 2:
+            yield element("rect", x=start, y=top, width=stop - start, height=bottom - top, class_="phase")
+        if stop - start > 34:
+            yield text(span.name, (start + stop) / 2, bottom + 15, "tick", "middle")
+
+
+def _area(floor: NDArray[np.float64], roof: NDArray[np.float64], across: Scale, up: Scale) -> str:
+    over = _outline(roof / GIB, across, up)
+    columns = floor.size
+    back = "".join(
+        f"V{up(float(floor[place]) / GIB):.1f}H{across(place):.1f}" for place in range(columns - 1, -1, -1)
+    )
+    return f"{over}{back}Z"
+
+
+def _outline(values: NDArray[np.float64], across: Scale, up: Scale) -> str:
+    """Steps from left to right; unchanged heights are run over."""
+    parts = [f"M{across(0.0):.1f} {up(float(values[0])):.1f}"]
+    for place in range(1, values.size):
+        if values[place] != values[place - 1]:
+            parts.append(f"H{across(place):.1f}V{up(float(values[place])):.1f}")
+    return "".join(parts) + f"H{across(values.size):.1f}"
+
+
+def stage_chart(key: str, name: str, stages: Sequence[Stage]) -> Chart:
+    """The network as its letter: down to the coarsest resolution and up again."""
+    column, box, tall, level_height, top = 112.0, 98.0, 74.0, 94.0, 8.0
+    sizes = sorted({stage.size for stage in stages}, key=lambda size: -float(np.prod(np.array(size, float))))
+    levels = {size: place for place, size in enumerate(sizes)}
+    width, height = column * len(stages) + 8, top + level_height * len(sizes)
+    parts: list[Markup] = []
+    corners = [(4 + column * n, top + level_height * levels[s.size]) for n, s in enumerate(stages)]
+    lowest = max(levels.values())
+    for first, stage in enumerate(stages):
+        others = [n for n, other in enumerate(stages) if n > first + 1 and other.size == stage.size]
+        if others:
+            (x1, y), (x2, _) = corners[first], corners[others[-1]]
+            parts.append(line(x1 + box, y + tall / 2, x2, y + tall / 2, "skip-link"))
+    for place, (stage, (x, y)) in enumerate(zip(stages, corners, strict=True)):
+        if place:
+            parts.append(_arrow(corners[place - 1], (x, y), box, tall))
+        kind = "low" if levels[stage.size] == lowest else "up" if stage.up else ""
+        parts.append(element("rect", x=x, y=y, width=box, height=tall, rx=7, class_=f"stage {kind}".strip()))
+        middle = x + box / 2
+        parts.append(text(times(stage.size), middle, y + 17, "label small", "middle"))
+        parts.append(text(f"{stage.channels} channels", middle, y + 33, "small", "middle"))
+        kernel = f"kernel {times(stage.kernels[0])}{' +' if len(stage.kernels) > 1 else ''}"
+        parts.append(text(kernel, middle, y + 49, "small faint", "middle"))
+        if set(stage.stride) != {1}:
+            stride = f"{'↑' if stage.up else '↓'} {times(stage.stride)}"
+            parts.append(text(stride, middle, y + 65, "small faint", "middle"))
+    coarsest = next(stage for stage in stages if levels[stage.size] == lowest)
+    described = (
+        f"{name}: {len(stages)} stages, from {times(stages[0].size)} voxels with {stages[0].channels} "
+        f"channels to {times(coarsest.size)} with {coarsest.channels}. The table has every stage."
+    )
+    return drawing(key, width, height, "Stages of the network", described, parts)
+
+
+def _arrow(before: tuple[float, float], here: tuple[float, float], box: float, tall: float) -> Markup:
+    (x1, y1), (x2, y2) = before, here
+    if y1 == y2:
+        path = f"M{x1 + box} {y1 + tall / 2}H{x2}"
+    elif y2 > y1:
+        path = f"M{x1 + box / 2} {y1 + tall}V{y2 + tall / 2}H{x2}"
+    else:
+        path = f"M{x1 + box} {y1 + tall / 2}H{x2 + box / 2}V{y2 + tall}"
+    return element("path", d=path, class_="flow")
+
+
+def times(values: Ints) -> str:
+    """``28×96×104``."""
+    return "×".join(map(str, values))
