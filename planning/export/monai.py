@@ -20,6 +20,10 @@ from voxplan.profiling.fingerprint import Fingerprint
 
 from ..nnunet_fingerprint import NnunetDataset
 from .monai_datastats import datastats
+from .plain_yaml import PlainDumper
+
+READABLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".tif", ".tiff")
+"""What MONAI's LoadImage reads as a volume (nibabel, ITK)."""
 
 
 def export_monai(
@@ -52,14 +56,15 @@ def export_monai(
         raise ValueError(msg)
     files: dict[Path, Any] = {target / "datastats.yaml": datastats(fingerprint)}
     for name, plan in document.plans.items():
-        files[target / name.replace("/", "_") / "train.yaml"] = bundle(plan, document.dataset)
+        listed = datalists(document.dataset, fingerprint)
+        files[target / name.replace("/", "_") / "train.yaml"] = bundle(plan, document.dataset, listed)
     return tuple(_write(path, content) for path, content in files.items())
 
 
 def _write(path: Path, content: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    temporary.write_text(yaml.dump(content, Dumper=PlainDumper, sort_keys=False), encoding="utf-8")
     temporary.replace(path)
     return path
 
@@ -69,10 +74,41 @@ def _reversed(values: Sequence[Any]) -> list[Any]:
     return list(values)[::-1]
 
 
-def bundle(plan: ExperimentPlan, dataset: DatasetPlan) -> dict[str, Any]:
-    """A configuration for ``monai.bundle.ConfigParser``: network, loss, optimizer, transforms and numbers.
+def datalists(dataset: DatasetPlan, fingerprint: Fingerprint) -> dict[str, list[dict[str, Any]]]:
+    """MONAI's datalists of the first fold, ``train`` and ``validation``.
+
+    Empty where the files are not known (nnU-Net's fingerprint has none) or MONAI reads them not (HDF5, Zarr).
+    Cases split inside their volumes all train.
+    """
+    root = Path(fingerprint.dataset.root)
+    entries = {
+        case.id: {
+            "image": [str(root / file) for file in case.images],
+            "label": str(root / case.label),
+        }
+        for case in fingerprint.cases
+        if case.label is not None and case.images and (root / case.images[0]).name.endswith(READABLE)
+    }
+    fold = dataset.splits[0] if dataset.splits else None
+    if fold is None or fold.train_blocks or fold.validation_blocks:
+        return {"train": list(entries.values()), "validation": []}
+    return {
+        "train": [entries[case] for case in fold.train if case in entries],
+        "validation": [entries[case] for case in fold.validation if case in entries],
+    }
+
+
+def bundle(
+    plan: ExperimentPlan, dataset: DatasetPlan, listed: Mapping[str, list[dict[str, Any]]]
+) -> dict[str, Any]:
+    """A configuration for ``monai.bundle.ConfigParser``: data, network, loss, optimizer and transforms.
 
     The network is built by voxplan's registered architecture, so that it is the one whose memory was traced.
+
+    Args:
+        plan: what to train.
+        dataset: what the plans share.
+        listed: see :func:`datalists`.
     """
     size = _reversed(plan.patch_size)
     return {
@@ -96,6 +132,21 @@ def bundle(plan: ExperimentPlan, dataset: DatasetPlan) -> dict[str, Any]:
         "train_transforms": {
             "_target_": "monai.transforms.Compose",
             "transforms": _transforms(plan, dataset),
+        },
+        "train_datalist": listed["train"],
+        "validation_datalist": listed["validation"],
+        "train_dataset": {
+            "_target_": "monai.data.Dataset",
+            "data": "@train_datalist",
+            "transform": "@train_transforms",
+        },
+        "train_loader": {
+            "_target_": "monai.data.DataLoader",
+            "dataset": "@train_dataset",
+            "batch_size": "@batch_size",
+            "shuffle": True,
+            "num_workers": plan.loader.workers,
+            "pin_memory": plan.loader.pin_memory,
         },
         "inferer": {
             "_target_": "monai.inferers.SlidingWindowInferer",

@@ -67,8 +67,12 @@ def datastats(fingerprint: Fingerprint) -> dict[str, Any]:
 
 
 def _distribution(rows: Sequence[Any]) -> dict[str, Any]:
-    """Per axis, over the cases; plain lists and numbers, for YAML."""
-    table = np.asarray(rows, dtype=np.float64)
+    """Per axis, over the cases; plain lists and numbers, for YAML.
+
+    The largest and smallest of whole numbers are whole: Auto3DSeg's algorithms take them for a network's
+    channels and a patch's edges as they are.
+    """
+    table = np.asarray(rows)
     if not table.size:
         return {}
     numbers = {

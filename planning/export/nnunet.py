@@ -88,9 +88,9 @@ def export_nnunet(
 
 
 def _write(path: Path, content: Any) -> Path:
-    """Through a temporary name, so that a killed export leaves no half file."""
+    """The bytes that nnU-Net writes, through a temporary name: a killed export leaves no half file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps(content, indent=4), encoding="utf-8")
     temporary.replace(path)
     return path
 

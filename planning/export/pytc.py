@@ -17,6 +17,7 @@ from voxplan.profiling.fingerprint import Fingerprint
 from voxplan.profiling.formats.base import UNITS_IN_MM
 
 from ..nnunet_fingerprint import NnunetDataset
+from .plain_yaml import PlainDumper
 
 NM_IN_MM = 1e-6
 BASIC_UNET_FILTERS = 6
@@ -69,7 +70,8 @@ def export_pytc(
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.write_text(header + yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    text = yaml.dump(content, Dumper=PlainDumper, sort_keys=False)
+    temporary.write_text(header + text, encoding="utf-8")
     temporary.replace(target)
     return (target,)
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from voxplan.scripts.benchmarks.pages import write_between
+
 GB = 10**9
-BEGIN, END = "<!-- documented: begin -->", "<!-- documented: end -->"
 NNUNET = "nnU-Net documentation, resenc_presets.md (A100)"
 SGD = {"optimizer": "sgd"}
 
@@ -79,12 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.update is None:
         print(table)
         return 0
-    page = options.update.read_text(encoding="utf-8")
-    if BEGIN not in page or END not in page:
-        print(f"{options.update} has no markers {BEGIN} and {END}", file=sys.stderr)
-        return 2
-    before, after = page.split(BEGIN)[0], page.split(END)[1]
-    options.update.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+    write_between(options.update, "documented", table)
     return 0
 
 

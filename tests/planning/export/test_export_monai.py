@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import yaml
 
-from voxplan.planning.export.monai import export_monai
+from voxplan.planning.export.monai import datalists, export_monai
 from voxplan.planning.export.monai_datastats import datastats
-from voxplan.plans.schema import ChannelNormalization, PlansDocument
+from voxplan.plans.schema import ChannelNormalization, PlansDocument, Split
 from voxplan.profiling.fingerprint import Fingerprint
 
 Make = Callable[..., PlansDocument]
@@ -110,9 +110,9 @@ def test_channels_that_monai_cannot_tell_apart_are_refused(
         export_monai(None, tmp_path, fingerprint=small_fingerprint)
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_datastats_agree_with_monais_own_analyzer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two random volumes, profiled by voxplan and analysed by MONAI."""
+@pytest.fixture
+def volumes(tmp_path: Path) -> Fingerprint:
+    """Two random volumes with labels, profiled; ``list.json`` lists them for MONAI."""
     import nibabel
 
     from voxplan.profiling.case import ProfileOptions
@@ -132,6 +132,7 @@ def test_datastats_agree_with_monais_own_analyzer(tmp_path: Path, monkeypatch: p
                 tmp_path / folder / f"{name}.nii.gz",
             )
         listed.append({"image": f"images/{name}.nii.gz", "label": f"labels/{name}.nii.gz"})
+    (tmp_path / "list.json").write_text(json.dumps({"training": listed}))
     dataset = discover(
         None,
         images=str(tmp_path / "images" / "*.nii.gz"),
@@ -140,14 +141,21 @@ def test_datastats_agree_with_monais_own_analyzer(tmp_path: Path, monkeypatch: p
         label_key=None,
         exclude=(),
     )
-    ours = datastats(profile_dataset(dataset, ProfileOptions(), jobs=1, label_kind="semantic", on_event=None))
-    (tmp_path / "list.json").write_text(json.dumps({"training": listed}))
-    theirs = analyzed(tmp_path, monkeypatch)
+    return profile_dataset(dataset, ProfileOptions(), jobs=1, label_kind="semantic", on_event=None)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_datastats_agree_with_monais_own_analyzer(
+    volumes: Fingerprint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = datastats(volumes), analyzed(tmp_path, monkeypatch)
     for section in ("shape", "channels", "cropped_shape", "spacing", "sizemm"):
         mine, other = ours["stats_summary"]["image_stats"][section], theirs["image_stats"][section]
         assert mine.keys() == other.keys()
         for number in ("max", "mean", "median", "min", "stdev"):
             assert mine[number] == pytest.approx(other[number])
+            # Algorithms take the largest channel count and shape for a network as they are: whole numbers.
+            assert kind(mine[number]) is kind(other[number]), (section, number)
     assert ours["stats_summary"]["label_stats"]["labels"] == theirs["label_stats"]["labels"]
     for mine, other in zip(
         ours["stats_summary"]["label_stats"]["label"], theirs["label_stats"]["label"], strict=True
@@ -157,6 +165,11 @@ def test_datastats_agree_with_monais_own_analyzer(tmp_path: Path, monkeypatch: p
     other = theirs["image_foreground_stats"]["intensity"]
     assert mine.keys() == other.keys()
     assert mine["mean"] == pytest.approx(other["mean"], rel=1e-3)
+
+
+def kind(value: Any) -> type:
+    """Of a number, or of a list of them."""
+    return kind(value[0]) if isinstance(value, list) else type(value)
 
 
 def analyzed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -169,3 +182,68 @@ def analyzed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         DataAnalyzer("list.json", ".", output_path="theirs.yaml", device="cpu", worker=0).get_all_case_stats()
     summary: dict[str, Any] = yaml.safe_load((folder / "theirs.yaml").read_text())["stats_summary"]
     return summary
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_monai_trains_on_what_the_configuration_lists(
+    volumes: Fingerprint, tmp_path: Path, make_document: Make
+) -> None:
+    """By its ConfigParser alone: a loader reads the files, the planned step runs, windows cover a volume."""
+    import torch
+
+    document = make_document("unet", patch=(16, 16, 8), arguments=NARROW, spacing=(3.0, 2.0, 1.0))
+    loader = document.plans["unet/3d_fullres"].loader.model_copy(update={"workers": 0, "pin_memory": False})
+    plan = document.plans["unet/3d_fullres"].model_copy(update={"loader": loader, "batch_size": 1})
+    dataset = document.dataset.model_copy(update={"splits": (Split(train=("b",), validation=("a",)),)})
+    document = document.model_copy(update={"plans": {"unet/3d_fullres": plan}, "dataset": dataset})
+    export_monai(document, tmp_path / "out", fingerprint=volumes)
+    config = parser(tmp_path / "out" / "unet_3d_fullres" / "train.yaml")
+    assert [Path(item["label"]).name for item in config["train_datalist"]] == ["b.nii.gz"]
+    assert [Path(item["label"]).name for item in config["validation_datalist"]] == ["a.nii.gz"]
+    names = ("train_loader", "network", "loss", "optimizer", "inferer")
+    batches, network, loss, optimizer, inferer = (config.get_parsed_content(name) for name in names)
+    (batch,) = batches
+    assert tuple(batch["image"].shape) == tuple(batch["label"].shape) == (1, 1, 8, 16, 16)
+    value = loss(network(batch["image"]), batch["label"])
+    value.backward()
+    optimizer.step()
+    assert torch.isfinite(value)
+    network.eval()
+    with torch.no_grad():
+        logits = inferer(torch.zeros(1, 1, 20, 24, 28), network)
+    assert tuple(logits.shape) == (1, 3, 20, 24, 28)
+
+
+def test_files_that_monai_does_not_read_are_not_listed(volumes: Fingerprint, make_document: Make) -> None:
+    case = volumes.cases[0].model_copy(update={"images": ("a.h5:raw",)})
+    fingerprint = volumes.model_copy(update={"cases": (case, *volumes.cases[1:])})
+    listed = datalists(make_document().dataset, fingerprint)
+    assert [len(listed[part]) for part in ("train", "validation")] == [1, 0]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_auto3dsegs_algorithms_find_what_they_look_up(
+    volumes: Fingerprint, tmp_path: Path, make_document: Make
+) -> None:
+    """The entries that its SegResNet, SwinUNETR and DiNTS templates read, the way they read and use them."""
+    from monai.bundle import ConfigParser
+    from monai.networks.nets.segresnet import SegResNet
+
+    export_monai(make_document(), tmp_path / "out", fingerprint=volumes)
+    stats = ConfigParser(globals=False)
+    stats.read_config(str(tmp_path / "out" / "datastats.yaml"))
+    network = SegResNet(
+        in_channels=stats["stats_summary#image_stats#channels#max"],
+        out_channels=len(stats["stats_summary#label_stats#labels"]),
+    )
+    assert network.in_channels == 1
+    largest = stats["stats_summary#image_stats#shape#max"]
+    assert [max(16, edge // 16 * 16) for edge in largest] == [16, 16, 16]
+    assert all(isinstance(edge, int) for edge in largest)
+    assert stats["stats_summary#image_stats#spacing#median"] == pytest.approx([1.0, 2.0, 3.0])
+    low, high = (
+        float(stats[f"stats_summary#image_foreground_stats#intensity#percentile_{name}"])
+        for name in ("00_5", "99_5")
+    )
+    assert 1 <= low < high <= 199
+    assert stats["stats_summary#n_cases"] == 2
