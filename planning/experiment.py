@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 from voxplan.plans.architectures.base import Architecture
@@ -25,7 +25,7 @@ from .overrides import PlanOverrides
 from .rules.compute import sample_limit
 from .rules.workers import choose_cache, choose_workers
 from .search import PatchSpace
-from .traced_memory import TracedMemory
+from .traced_memory import Models, TracedMemory
 from .training_choice import TrainingChoice, choose_training
 
 INFERENCE_BATCH = 4
@@ -44,6 +44,8 @@ class Assignment:
     hardware: Hardware
     budget: Budget
     overrides: PlanOverrides
+    models: Models = field(default_factory=dict)
+    """Networks measured already; more are added."""
 
     @property
     def dimensions(self) -> int:
@@ -93,6 +95,7 @@ def plan_experiment(assignment: Assignment) -> ExperimentPlan:
         training=training,
         budget=assignment.budget,
         num_gpus=assignment.num_gpus,
+        models=assignment.models,
     )
     limit = sample_limit(assignment.budget.kind)
     space = PatchSpace(
@@ -188,10 +191,10 @@ def _loader(assignment: Assignment, fit: Fit, decisions: Decisions, warnings: li
         compressed_streams=facts.compressed_streams,
         ram_available=hardware.ram_available,
     )
-    for field in ("workers", "cache", "oversample_foreground"):
-        value = getattr(overrides, field)
+    for name in ("workers", "cache", "oversample_foreground"):
+        value = getattr(overrides, name)
         if value is not None:
-            decisions.user(field, value)
+            decisions.user(name, value)
     decisions.put("workers", workers.decision)
     decisions.put("cache", decision)
     decisions.add(

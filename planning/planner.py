@@ -17,6 +17,7 @@ from .hardware import DEFAULT_MEMORY_FRACTION, Budget, budget
 from .overrides import Overrides, collect_overrides
 from .provenance import document_provenance
 from .rules.configurations import CONFIGURATIONS, configurations, recommend
+from .traced_memory import Models
 
 DEFAULT_ARCHITECTURES = ("unet", "mednext_s")
 
@@ -33,6 +34,7 @@ def make_plans(
     spacing: tuple[float, float, float] | None = None,
     unit: Unit | None = None,
     options: Mapping[str, str] | None = None,
+    models: Models | None = None,
 ) -> PlansDocument:
     """Plans for all architectures at all resolutions that suit the data.
 
@@ -47,6 +49,8 @@ def make_plans(
         spacing: ZYX, in place of what the files say.
         unit: of ``spacing``.
         options: what the user asked for, for the provenance.
+        models: networks measured already, to which more are added: for planning one data set for several
+            machines, or several like ones.
 
     Returns:
         The document; an architecture without a plan stands in ``failures`` with what it would need.
@@ -61,6 +65,7 @@ def make_plans(
         if configuration not in CONFIGURATIONS:
             msg = f"configuration {configuration!r} is unknown; known ones: {', '.join(CONFIGURATIONS)}"
             raise ValueError(msg)
+    measured: Models = {} if models is None else models
     settings = collect_overrides(overrides, ARCHITECTURES)
     facts = plan_dataset(fingerprint, task=task, spacing=spacing, unit=unit, overrides=settings.dataset)
     limit = budget(hardware, memory_fraction)
@@ -68,7 +73,7 @@ def make_plans(
     failures: dict[str, str] = {}
     for name in chosen:
         made, failed = plan_architecture(
-            name, facts, hardware, limit, settings, without=chosen, only=only or CONFIGURATIONS
+            name, facts, hardware, limit, settings, measured, without=chosen, only=only or CONFIGURATIONS
         )
         plans |= made
         failures |= failed
@@ -89,6 +94,7 @@ def plan_architecture(
     hardware: Hardware,
     limit: Budget,
     settings: Overrides,
+    models: Models,
     *,
     without: Sequence[str] = (),
     only: Sequence[str] = CONFIGURATIONS,
@@ -119,6 +125,7 @@ def plan_architecture(
                 hardware=hardware,
                 budget=limit,
                 overrides=settings.for_plan(variant, configuration),
+                models=models,
             )
             try:
                 plan = plan_experiment(assignment)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from voxplan.plans.architectures.base import Architecture
 from voxplan.plans.schema import Ints, Task
@@ -20,10 +20,10 @@ from .training_choice import TrainingChoice
 if TYPE_CHECKING:
     from .memory import MemoryEstimate, MemoryModel
 
-Key = tuple[str, bool]
+Models = dict[str, "MemoryModel"]
+"""Networks measured so far, by everything that their memory depends on but patch, batch and budget."""
 Measured = tuple[Ints, int, bool]
 """Patch, batch, checkpointing."""
-
 
 ROUGH_MARGIN = 0.3
 """Of the load: by how much another topology's prediction must miss 1 to be believed. Between UNets of three
@@ -65,8 +65,10 @@ class TracedMemory:
     training: TrainingChoice
     budget: Budget
     num_gpus: int = 1
-    models: dict[Key, MemoryModel] = field(default_factory=dict)
-    """Fitted so far, by network arguments and checkpointing."""
+    models: Models = field(default_factory=dict)
+    """Fitted so far; may be shared between plans."""
+    own: dict[bool, Models] = field(default_factory=lambda: {False: {}, True: {}})
+    """Those of this plan, by checkpointing."""
     totals: dict[Measured, int] = field(default_factory=dict)
     """All that was asked for."""
     confirmations: int = 0
@@ -94,10 +96,8 @@ class TracedMemory:
         Topologies of neighbouring patches differ only in their deepest stages, which hold few voxels.
         """
         if self._key(candidate, checkpointing) not in self.models:
-            for (_, checkpointed), model in reversed(self.models.items()):
-                value = (
-                    self._borrowed(model, candidate.patch, batch_size) if checkpointed == checkpointing else 1
-                )
+            for model in reversed(self.own[checkpointing].values()):
+                value = self._borrowed(model, candidate.patch, batch_size)
                 if abs(value - 1) > ROUGH_MARGIN:
                     return value
         return self.load(candidate, batch_size, checkpointing=checkpointing)
@@ -152,30 +152,35 @@ class TracedMemory:
             **candidate.arguments,
         ).total
 
-    @staticmethod
-    def _key(candidate: Candidate, checkpointing: bool) -> Key:
-        return json.dumps(candidate.arguments, sort_keys=True), checkpointing
+    def _key(self, candidate: Candidate, checkpointing: bool) -> str:
+        settings = self._settings(candidate, checkpointing)
+        settings |= {key: settings[key].model_dump() for key in ("optimizer", "loss")}
+        return json.dumps([self.architecture.name, settings, candidate.arguments], sort_keys=True)
+
+    def _settings(self, candidate: Candidate, checkpointing: bool) -> dict[str, Any]:
+        """What a model depends on besides architecture and arguments."""
+        training = self.training
+        return {
+            "dimensions": self.dimensions,
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "precision": training.precision,
+            "deep_supervision": training.deep_supervision,
+            "optimizer": training.optimizer,
+            "loss": training.loss_for(self.architecture, candidate.arguments, self.dimensions),
+            "task": self.task,
+            "checkpointing": checkpointing,
+            "device": self.budget.kind,
+            "compute_capability": self.budget.compute_capability,
+            "num_gpus": self.num_gpus,
+        }
 
     def _model(self, candidate: Candidate, checkpointing: bool) -> MemoryModel:
         from .memory import MemoryModel
 
         key = self._key(candidate, checkpointing)
         if key not in self.models:
-            training = self.training
-            self.models[key] = MemoryModel(
-                self.architecture.name,
-                candidate.arguments,
-                dimensions=self.dimensions,
-                in_channels=self.in_channels,
-                out_channels=self.out_channels,
-                precision=training.precision,
-                deep_supervision=training.deep_supervision,
-                optimizer=training.optimizer,
-                loss=training.loss_for(self.architecture, candidate.arguments, self.dimensions),
-                task=self.task,
-                checkpointing=checkpointing,
-                device=self.budget.kind,
-                compute_capability=self.budget.compute_capability,
-                num_gpus=self.num_gpus,
-            )
+            settings = self._settings(candidate, checkpointing)
+            self.models[key] = MemoryModel(self.architecture.name, candidate.arguments, **settings)
+        self.own[checkpointing][key] = self.models[key]
         return self.models[key]
