@@ -84,7 +84,7 @@ def _differences(
         )
     apart = np.linalg.solve(one[:, :3], two[:, 3] - one[:, 3])
     if np.abs(apart).max() > ORIGIN_TOLERANCE:
-        x, y, z = apart.tolist()
+        x, y, z = (apart.round(12) + 0.0).tolist()
         yield (
             "origin",
             f"the origin of {named} lies {z:.4g}, {y:.4g}, {x:.4g} voxels (ZYX) from that of "

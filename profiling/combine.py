@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,8 @@ from .fingerprint import (
 from .labels import LabelTable, object_statistics, propose_label_kind
 from .layouts.assemble import sorted_failures
 from .layouts.base import DiscoveredDataset
-from .outliers import find_outliers
+from .outliers import DataSet, common_clipping, find_outliers
+from .outliers.geometry import usual_channels
 from .results import Column, Result
 from .summary import class_frequencies, named, summarize
 
@@ -59,11 +61,10 @@ def assemble_fingerprint(
         raise NothingProfiledError(dataset, all_failures)
     labels, label_warnings = _labels(dataset, results, declared)
     cases = tuple(_for_kind(result, labels.kind) for result in results)
-    channels = max(len(case.channels) for case in cases)
+    channels = usual_channels(Counter(len(case.channels) for case in cases))
     warnings = [*dataset.warnings, *label_warnings]
-    if odd := [case.id for case in cases if len(case.channels) != channels]:
-        warnings.append(f"numbers of channels differ: {named(odd)} with fewer than {channels}")
-    warnings += [str(outlier) for outlier in find_outliers(cases)]
+    if (clipped := common_clipping(DataSet(cases))) is not None:
+        warnings.append(clipped)
     semantic = labels.kind == "semantic"
     return Fingerprint(
         dataset=DatasetInfo(
@@ -87,6 +88,7 @@ def assemble_fingerprint(
         ),
         cases=cases,
         failures=all_failures,
+        outliers=find_outliers(cases, labels, declared=bool(dataset.classes) and semantic),
         provenance=provenance,
     )
 

@@ -149,6 +149,18 @@ class Failure(Model):
     reason: str
 
 
+class Outlier(Model):
+    """A case that stands out from its data set, by one of the checks in :mod:`voxplan.profiling.outliers`."""
+
+    case_id: str
+    """``dataset.json`` for what that file says of all cases."""
+    kind: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.case_id}: {self.reason}"
+
+
 class Labels(Model):
     """What the label maps are."""
 
@@ -245,6 +257,8 @@ class Fingerprint(Model):
     cases: tuple[CaseFingerprint, ...]
     """Sorted by id."""
     failures: tuple[Failure, ...]
+    outliers: tuple[Outlier, ...] = ()
+    """Cases that stand out, by id and kind."""
     provenance: Provenance
 
 

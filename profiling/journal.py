@@ -22,7 +22,7 @@ from .formats.base import CaseSource, VolumeSource
 
 ENTRY_SUFFIX = ".case"
 PACK_SUFFIX = ".cases"
-COMPUTATION = 1
+COMPUTATION = 2
 """To be raised whenever the same file would give other numbers, so that older entries are not used."""
 
 
