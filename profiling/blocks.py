@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import overload
 
 from .formats.base import Region, VolumeHeader
 
@@ -35,6 +36,7 @@ def plan_blocks(headers: Sequence[VolumeHeader], bytes_per_voxel: int, memory: i
         BlockTooLargeError: a single chunk, plane or strip exceeds the memory.
     """
     shape = headers[0].shape
+    _require_decodable(headers, memory)
     sequential = any(header.sequential for header in headers)
     available = int(memory * VOXEL_SHARE) // (COPIES * bytes_per_voxel)
     granule = _common_granule(headers, sequential)
@@ -49,6 +51,18 @@ def plan_blocks(headers: Sequence[VolumeHeader], bytes_per_voxel: int, memory: i
         )
         raise BlockTooLargeError(msg)
     return _grown(granule, shape, min(available, max(BLOCK_VOXELS, math.prod(granule))))
+
+
+def _require_decodable(headers: Sequence[VolumeHeader], memory: int) -> None:
+    """A chunk may be far larger than its volume: it is decoded whole all the same."""
+    largest = max(header.decoded_bytes for header in headers)
+    if largest > memory * VOXEL_SHARE:
+        msg = (
+            f"one of its chunks, tiles or strips decodes to {largest / 2**20:,.0f} MiB, and a worker of "
+            f"{memory / 2**20:,.0f} MiB has room for {memory * VOXEL_SHARE / 2**20:,.0f}; "
+            f"allow more with --memory-per-worker"
+        )
+        raise BlockTooLargeError(msg)
 
 
 def _common_granule(headers: Sequence[VolumeHeader], sequential: bool) -> Extent:
@@ -74,6 +88,53 @@ def _grown(granule: Extent, shape: Extent, voxels: int) -> Extent:
         times = voxels // max(1, math.prod(extent))
         extent[axis] = min(shape[axis], extent[axis] * max(1, times))
     return (extent[0], extent[1], extent[2])
+
+
+class BlockGrid(Sequence[Region]):
+    """All blocks of a volume in ascending order, each made when it is asked for.
+
+    As a list, the blocks of some terabytes would take more memory than a worker has.
+    """
+
+    def __init__(self, shape: Extent, extent: Extent) -> None:
+        self._shape, self._extent = shape, extent
+        self._counts = tuple(-(-n // step) for n, step in zip(shape, extent, strict=True))
+
+    def __len__(self) -> int:
+        return math.prod(self._counts)
+
+    @overload
+    def __getitem__(self, index: int) -> Region: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Region]: ...
+    def __getitem__(self, index: int | slice) -> Region | Sequence[Region]:
+        if isinstance(index, slice):
+            return _Blocks(self, range(len(self))[index])
+        number = range(len(self))[index]
+        rest, x = divmod(number, self._counts[2])
+        z, y = divmod(rest, self._counts[1])
+        steps = zip((z, y, x), self._extent, self._shape, strict=True)
+        along = [slice(at * step, min((at + 1) * step, length)) for at, step, length in steps]
+        return along[0], along[1], along[2]
+
+
+class _Blocks(Sequence[Region]):
+    """Some blocks of a grid."""
+
+    def __init__(self, grid: BlockGrid, numbers: range) -> None:
+        self._grid, self._numbers = grid, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Region: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Region]: ...
+    def __getitem__(self, index: int | slice) -> Region | Sequence[Region]:
+        if isinstance(index, slice):
+            return _Blocks(self._grid, self._numbers[index])
+        return self._grid[self._numbers[index]]
 
 
 def iterate_blocks(shape: Extent, extent: Extent, box: Box | None = None) -> Iterator[Region]:

@@ -9,11 +9,14 @@ from hashlib import blake2b
 from pathlib import Path
 
 from .agreement import mismatches, unused_spacings
+from .blocks import VOXEL_SHARE
 from .boxes import whole
 from .fingerprint import CaseFingerprint, ChannelStatistics, ExtremeCounts, SpacingRecord
 from .formats import open_volume
 from .formats.base import CaseSource, ReadOptions, Spacing, Volume, VolumeHeader, VolumeSource
+from .hollow import refuse_hollow
 from .labels import LabelTable
+from .memory_guard import memory_ceiling
 from .scan import CaseError, CaseScan, Outside
 from .statistics import Distribution
 
@@ -21,6 +24,9 @@ __all__ = ["CaseError", "CaseResult", "ProfileOptions", "content_key", "profile_
 
 HEAD_BYTES = 1 << 16
 """Bytes of each file that its content key covers, beside its size and modification time."""
+
+FEW_CHANNELS = 16
+"""Whose counts fit beside the interpreter whatever the budget for voxels."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ def open_case(case: CaseSource, root: Path, options: ProfileOptions) -> Iterator
     """Open a case's files and check that they belong together; see :func:`profile_case`."""
     key = content_key(case)
     with ExitStack() as stack:
+        stack.enter_context(memory_ceiling(options.memory_per_worker))
         images = [stack.enter_context(open_volume(source, options.read)) for source in case.images]
         label = None
         if case.label is not None:
@@ -97,6 +104,8 @@ def open_case(case: CaseSource, root: Path, options: ProfileOptions) -> Iterator
         _check_shapes(images, label)
         scan = None
         if not options.headers_only:
+            refuse_hollow([*images, *([label] if label is not None else [])])
+            _check_counters(images, options.memory_per_worker)
             scan = CaseScan(images, label, options.ignore_label, options.memory_per_worker)
         yield OpenCase(case, root, key, images, label, scan)
 
@@ -122,6 +131,19 @@ def _check_shapes(images: Sequence[Volume], label: Volume | None) -> None:
     if label is not None and label.header.channels != 1:
         msg = f"{label.source.name}: a label map has one channel, this has {label.header.channels}"
         raise CaseError("label-channels", msg)
+
+
+def _check_counters(images: Sequence[Volume], memory: int) -> None:
+    """Every channel of 16 bits has two tables of all its values: foreground and rest."""
+    wide = sum(image.header.channels for image in images if image.header.dtype.itemsize == 2)
+    needed, room = wide * 2 * 8 << 16, int(memory * (1 - VOXEL_SHARE))
+    if wide > FEW_CHANNELS and needed > room:
+        msg = (
+            f"{images[0].source.name}: {wide:,} channels of 16 bits need {needed >> 20:,} MiB for their "
+            f"counts, and a worker of {memory >> 20:,} MiB has {room >> 20:,}; "
+            f"allow more with --memory-per-worker"
+        )
+        raise CaseError("too-large", msg)
 
 
 def _times(header: VolumeHeader) -> str:

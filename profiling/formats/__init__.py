@@ -30,7 +30,7 @@ READERS: Final[tuple[Reader, ...]] = (
 )
 """Asked in this order which of them reads a path."""
 
-__all__ = ["READERS", "is_volume_file", "open_volume", "reader_for", "strip_suffix"]
+__all__ = ["READERS", "files_beside", "is_volume_file", "open_volume", "reader_for", "strip_suffix"]
 
 
 def reader_for(path: Path) -> Reader:
@@ -52,6 +52,11 @@ def reader_for(path: Path) -> Reader:
 def is_volume_file(path: Path) -> bool:
     """Whether some reader is responsible for a path, by its name alone (no I/O)."""
     return any(reader.matches(path) for reader in READERS)
+
+
+def files_beside(path: Path) -> tuple[Path, ...]:
+    """Other files, there or not, that may decide what a volume file says; see :meth:`.base.Reader.beside`."""
+    return next((reader.beside(path) for reader in READERS if reader.matches(path)), ())
 
 
 def strip_suffix(path: Path) -> str:

@@ -30,6 +30,19 @@ Region = tuple[slice, slice, slice]
 UNITS_IN_MM: dict[str, float] = {"mm": 1.0, "um": 1e-3, "nm": 1e-6}
 
 
+LONGEST_MESSAGE = 1200
+"""Characters; what a header holds may be quoted, and be a million characters long."""
+
+
+def one_line(message: str) -> str:
+    """A message without line breaks and other control characters (of file names, too), cut in its middle."""
+    if not message.isprintable():
+        message = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    if len(message) <= LONGEST_MESSAGE:
+        return message
+    return f"{message[: LONGEST_MESSAGE * 2 // 3]} ... {message[-LONGEST_MESSAGE // 3 + 5 :]}"
+
+
 class FormatError(ValueError):
     """A file that cannot be read as a volume: what, where and why, in one line.
 
@@ -38,7 +51,7 @@ class FormatError(ValueError):
     """
 
     def __init__(self, message: str, *, kind: str = "unreadable") -> None:
-        super().__init__(message)
+        super().__init__(one_line(message))
         self.kind = kind
 
 
@@ -129,6 +142,9 @@ class VolumeHeader:
     """ZYX granularity in which reading is cheap: a chunk, a page (1, Y, X), a tile row."""
     sequential: bool = False
     """True for a compressed stream: only whole planes in ascending Z, channel after channel, are cheap."""
+    decoded_bytes: int = 0
+    """Bytes that decoding one chunk, tile or strip yields, however little of it lies in the volume; 0 where
+    voxels are not decoded in pieces."""
     stored_bytes: int = 0
     """Bytes on disk of the voxels or, if the format does not say, of the files."""
     warnings: tuple[str, ...] = field(default=())
@@ -161,6 +177,10 @@ class Volume(ABC):
         Decoding errors are raised as :class:`FormatError`.
         """
 
+    def stores(self, size: int) -> bool:
+        """Whether at least so many bytes of voxels lie on disk (compressed, or not)."""
+        return self.header.stored_bytes >= size
+
     def close(self) -> None:  # noqa: B027 - most readers hold nothing open
         """Release the file."""
 
@@ -184,6 +204,11 @@ class Reader(ABC):
     def matches(self, path: Path) -> bool:
         """Whether this reader is responsible for a path, by its name alone (no I/O)."""
         return path.name.lower().endswith(self.suffixes)
+
+    def beside(self, path: Path) -> tuple[Path, ...]:
+        """Other files, there or not, that may decide what a file says (a sidecar, detached voxels); no I/O."""
+        del path
+        return ()
 
     @abstractmethod
     def open(self, source: VolumeSource, options: ReadOptions) -> Volume:

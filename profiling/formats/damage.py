@@ -32,7 +32,7 @@ LONGEST_REASON: Final = 200
 """Characters of a library's own message that are worth showing."""
 
 
-def one_line(error: BaseException) -> str:
+def shortened(error: BaseException) -> str:
     """A library's message without line breaks, cut to a readable length."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
@@ -50,5 +50,5 @@ def damage_named(what: str) -> Iterator[None]:
         raise
     except LIBRARY_ERRORS as error:
         kind = "too-large" if isinstance(error, MemoryError) else "unreadable"
-        msg = f"{what} ({one_line(error)})"
+        msg = f"{what} ({shortened(error)})"
         raise FormatError(msg, kind=kind) from error

@@ -15,7 +15,7 @@ from .axes import check_region, choose_axes
 from .base import FormatError, ReadOptions, Region, Volume, VolumeHeader, VolumeSource
 from .contiguous import to_native
 from .damage import damage_named
-from .hdf5_chunks import GzipChunks
+from .hdf5_chunks import GzipChunks, read_few_chunks
 from .hdf5_links import open_inside, refuse_outside_storage, walk_datasets
 from .spacing import resolve_spacing
 
@@ -59,9 +59,17 @@ class Hdf5Volume(Volume):
             dtype=_plain(dtype),
             spacing=resolve_spacing(options, stated),
             block=self._axes.spatial(fits, 1),
-            stored_bytes=self._dataset.id.get_storage_size() or path.stat().st_size,
+            decoded_bytes=prod(self._dataset.chunks or (0,)) * dtype.itemsize,
+            stored_bytes=self._stored_bytes(path),
             warnings=() if options.spacing is not None else doubts,
         )
+
+    def _stored_bytes(self, path: Path) -> int:
+        """Of the voxels; of a virtual data set, the size of the files that it is made of."""
+        if self._dataset.is_virtual:
+            names = {source.file_name for source in self._dataset.virtual_sources()}
+            return sum((path if n == "." else path.parent / n).stat().st_size for n in names)
+        return int(self._dataset.id.get_storage_size()) or path.stat().st_size
 
     def read(self, region: Region, channel: int | None = None) -> NDArray[Any]:
         """See :meth:`.base.Volume.read`."""
@@ -77,8 +85,7 @@ class Hdf5Volume(Volume):
             block = np.empty([part.stop - part.start for part in index], self._dataset.dtype)
             if self._chunks.read(index, block):
                 return block
-        stored: NDArray[Any] = self._dataset[index]
-        return stored
+        return read_few_chunks(self._dataset, index)
 
     def close(self) -> None:
         """Close the file."""

@@ -19,11 +19,21 @@ from .spacing import checked_spacing, planar_spacing, resolve_spacing
 from .streamed import StreamedVoxels
 
 
+DETACHED_VOXELS = (".raw", ".zraw", ".raw.gz", ".gz", ".img", ".bin", ".dat")
+"""Suffixes that writers of ``.mhd`` and ``.nhdr`` (ITK, teem) and their users give the file of the voxels."""
+
+
 class ItkReader(Reader):
     """``.nrrd``, ``.nhdr``, ``.mha``, ``.mhd``. The files know their axes, so ``--axes`` does not apply."""
 
     name: ClassVar[str] = "itk"
     suffixes: ClassVar[tuple[str, ...]] = (".nrrd", ".nhdr", ".mha", ".mhd")
+
+    def beside(self, path: Path) -> tuple[Path, ...]:
+        """See :class:`.base.Reader`; of detached headers the files that writers put the voxels into."""
+        if path.suffix.lower() not in (".mhd", ".nhdr"):
+            return ()
+        return tuple(path.with_suffix(suffix) for suffix in DETACHED_VOXELS)
 
     def open(self, source: VolumeSource, options: ReadOptions) -> Volume:
         """See :class:`.base.Reader`."""

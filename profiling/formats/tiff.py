@@ -17,7 +17,7 @@ from .contiguous import ContiguousVoxels, to_native
 from .damage import damage_named
 from .spacing import resolve_spacing
 from .tiff_chain import check_chain
-from .tiff_spacing import Stated, read_imagej, read_ome, read_resolution, read_sidecar
+from .tiff_spacing import Stated, read_imagej, read_ome, read_resolution, read_sidecar, sidecars
 
 MOST_CHANNELS_WITHOUT_Z: Final = 4
 """A file without a Z axis and with more channels than this is a stack whose writer called Z channels."""
@@ -31,6 +31,10 @@ class TiffReader(Reader):
 
     name: ClassVar[str] = "tiff"
     suffixes: ClassVar[tuple[str, ...]] = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".tf8", ".btf")
+
+    def beside(self, path: Path) -> tuple[Path, ...]:
+        """See :class:`.base.Reader`."""
+        return sidecars(path, _stem(path, self.suffixes))
 
     def open(self, source: VolumeSource, options: ReadOptions) -> Volume:
         """See :class:`.base.Reader`."""
@@ -87,6 +91,7 @@ class _TiffVolume(Volume):
             dtype=np.dtype(np.uint8) if stored.kind == "b" else stored.newbyteorder("="),
             spacing=resolve_spacing(options, [spacing for spacing, _ in stated]),
             block=self._block(),
+            decoded_bytes=0 if self._voxels is not None else self._decoded_bytes(),
             stored_bytes=self._path.stat().st_size,
             warnings=tuple(doubts),
         )
@@ -134,6 +139,13 @@ class _TiffVolume(Volume):
             depth = page.tiledepth if "z" in self._axes.letters[self._leading :] else 1
             return min(depth, self._axes.shape[0]), min(page.tilelength, y), min(page.tilewidth, x)
         return 1, min(max(page.rowsperstrip, 1), y), x
+
+    def _decoded_bytes(self) -> int:
+        """Of one tile or strip; rowsperstrip is often 2**32 - 1 and means the whole page."""
+        page = self._page
+        if page.is_tiled:
+            return prod(page.chunks) * page.dtype.itemsize
+        return min(page.rowsperstrip, page.imagelength) * prod(page.shaped[3:]) * page.dtype.itemsize
 
     def read(self, region: Region, channel: int | None = None) -> NDArray[Any]:
         check_region(region, self.header.shape, channel, self.header.channels)

@@ -23,13 +23,18 @@ _CHANNEL_SUFFIX: Final = re.compile(r"_\d{4}$")
 Stated = tuple[Spacing, str | None]
 
 
+def sidecars(path: Path, stem: str) -> tuple[Path, ...]:
+    """Where nnU-Net's spacing sidecar of a file may lie."""
+    names = dict.fromkeys((f"{stem}.json", f"{_CHANNEL_SUFFIX.sub('', stem)}.json"))
+    return tuple(path.with_name(name) for name in names)
+
+
 def read_sidecar(path: Path, stem: str, options: ReadOptions) -> Stated | None:
     """nnU-Net's ``case.json`` beside ``case.tif`` or ``case_0000.tif``: ``{"spacing": [..]}`` in array order.
 
     ``--spacing-order xyz`` reverses it; a field ``unit`` is understood, though nnU-Net writes none.
     """
-    for name in dict.fromkeys((f"{stem}.json", f"{_CHANNEL_SUFFIX.sub('', stem)}.json")):
-        sidecar = path.with_name(name)
+    for sidecar in sidecars(path, stem):
         if not sidecar.is_file() or sidecar.stat().st_size > LARGEST_SIDECAR:
             continue
         try:

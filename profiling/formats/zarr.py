@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -13,9 +15,10 @@ from numpy.typing import NDArray
 from .attributes import spacing_from_attributes
 from .axes import AxisOrder, check_region, choose_axes
 from .base import FormatError, Reader, ReadOptions, Region, Spacing, Volume, VolumeHeader, VolumeSource
-from .damage import damage_named, one_line
+from .damage import damage_named, shortened
 from .ome_zarr import Multiscale, read_multiscale
 from .spacing import resolve_spacing
+from .zarr_chunks import SparseRegion
 
 MOST_ARRAYS: Final = 1000
 """Arrays looked at when listing a store; one with more needs its key stated."""
@@ -70,15 +73,29 @@ class _ZarrVolume(Volume):
             dtype=np.dtype(np.uint8) if found.dtype.kind == "b" else found.dtype.newbyteorder("="),
             spacing=resolve_spacing(options, stated),
             block=self._axes.spatial(chunks, 1),
+            decoded_bytes=prod(found.chunks) * found.dtype.itemsize,
             stored_bytes=int(found.nbytes),
             warnings=() if options.spacing is not None else doubts,
         )
+
+    def stores(self, size: int) -> bool:
+        """Counts the files of the array until there are enough; at an address, where listing is slow, yes."""
+        path = self.source.paths[0]
+        if not path.exists():
+            return True
+        seen = 0
+        for folder, _, files in os.walk(path / self._array.path):
+            for name in files:
+                seen += os.stat(os.path.join(folder, name)).st_size  # noqa: PTH116, PTH118 - millions of chunks
+                if seen >= size:
+                    return True
+        return False
 
     def read(self, region: Region, channel: int | None = None) -> NDArray[Any]:
         check_region(region, self.header.shape, channel, self.header.channels)
         index = self._axes.index(region, channel)
         with damage_named(f"{self.source.name}: a chunk cannot be decoded; the store is damaged"):
-            block = np.asarray(self._array[index])
+            block = SparseRegion(self._array, index).read()
         return self._axes.arrange(block.astype(self.header.dtype, copy=False), channel)
 
 
@@ -96,7 +113,7 @@ def _open_store(path: Path) -> Any:
         try:
             return zarr.open(address, mode="r")
         except ImportError as error:
-            msg = f"{address}: needs a package for this kind of address ({one_line(error)})"
+            msg = f"{address}: needs a package for this kind of address ({shortened(error)})"
             raise FormatError(msg, kind="missing-extra") from error
 
 

@@ -1,0 +1,69 @@
+"""A ceiling on the memory of the process while it reads files, whatever a codec library is told to inflate.
+
+Readers check what a file declares. What a compressed chunk really inflates to, a library like HDF5 or zstd
+finds out only by allocating it; under this ceiling that ends as an error of the case.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+SLACK_BYTES: Final = 256 << 20
+"""For libraries that are imported when a first file of their format is met, and for stacks of their threads,
+which count in full (measured: 70 MiB for HDF5, Zarr, TIFF and ITK together; 8 MiB a thread)."""
+
+_active = threading.Lock()
+
+
+@contextlib.contextmanager
+def memory_ceiling(budget: int) -> Iterator[None]:
+    """Let this process grow to ``budget`` bytes and :data:`SLACK_BYTES`; beyond, allocations fail.
+
+    Uses the limit on private data of Linux (``RLIMIT_DATA``, setrlimit(2)), which mapped files do not count
+    against. Elsewhere, and while another thread holds a ceiling, nothing is limited.
+    """
+    if sys.platform != "linux" or not _active.acquire(blocking=False):
+        yield
+        return
+    try:
+        with _lowered(budget):
+            yield
+    finally:
+        _active.release()
+
+
+@contextlib.contextmanager
+def _lowered(budget: int) -> Iterator[None]:
+    import resource
+
+    data, resident = _usage()
+    before, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    ceiling = data + max(budget - resident, budget // 2) + SLACK_BYTES
+    if data == 0 or (before != resource.RLIM_INFINITY and before <= ceiling):
+        yield
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_DATA, (ceiling, hard))
+    except (OSError, ValueError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (before, hard))
+
+
+def _usage() -> tuple[int, int]:
+    """Bytes of private data and of resident memory of this process; zeros where they are not told."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0, 0
+    found = dict(re.findall(r"^(VmData|VmRSS):\s+(\d+) kB", status, re.MULTILINE))
+    return int(found.get("VmData", 0)) * 1024, int(found.get("VmRSS", 0)) * 1024
