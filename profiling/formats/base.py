@@ -206,7 +206,7 @@ class Reader(ABC):
         return path.name.lower().endswith(self.suffixes)
 
     def beside(self, path: Path) -> tuple[Path, ...]:
-        """Other files, there or not, that may decide what a file says (a sidecar, detached voxels); no I/O."""
+        """Other files, there or not, that may decide what a file says (sidecar, detached voxels); no I/O."""
         del path
         return ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +18,6 @@ from .orientation import affine_rows, is_flipped, orientation_letters
 from .raw_layout import RawLayout
 from .spacing import checked_spacing, planar_spacing, resolve_spacing
 from .streamed import StreamedVoxels
-
 
 DETACHED_VOXELS = (".raw", ".zraw", ".raw.gz", ".gz", ".img", ".bin", ".dat")
 """Suffixes that writers of ``.mhd`` and ``.nhdr`` (ITK, teem) and their users give the file of the voxels."""
