@@ -94,7 +94,7 @@ def is_nnunet_fingerprint(path: Path) -> bool:
     """Whether a JSON file is nnU-Net's fingerprint and not voxplan's, by its keys."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and {"spacings", "shapes_after_crop"} <= content.keys()
 
@@ -107,6 +107,6 @@ def _read(path: Path, model: type[ModelT]) -> ModelT:
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"
         msg = f"{path}: {where}: {first['msg']}; nnU-Net's own file is expected here"
         raise ValueError(msg) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         msg = f"{path}: not a JSON file ({error})"
         raise ValueError(msg) from None

@@ -6,7 +6,8 @@ A key stands for all plans, or after a scope for some: an architecture (``mednex
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -99,18 +100,36 @@ def parse_setting(text: str) -> tuple[str, Any]:
         raise OverrideError(msg)
     listed = f"[{value}]" if "," in value and value.strip()[0] not in "[{\"'" else value
     try:
-        return key.strip(), _number(yaml.safe_load(listed))
-    except yaml.YAMLError:
+        return key.strip(), _numbers_of(yaml.safe_load(listed))
+    except (yaml.YAMLError, RecursionError, OverrideError):
         msg = f"--set {text!r}: {value!r} is neither a number, a word nor a list"
         raise OverrideError(msg) from None
 
 
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads ``1e-3`` as text; people mean the number."""
+MAX_BYTES = 1 << 20
+"""A file of overrides has a few kilobytes."""
+MAX_VALUES = 100_000
+"""Values of one file with its aliases written out: each alias multiplies what it stands for."""
+
+
+def _numbers_of(value: Any) -> Any:
+    """YAML 1.1 reads ``1e-3`` as text; people mean the number.
+
+    Raises:
+        OverrideError: aliases make it endless, or larger than :data:`MAX_VALUES`.
+        RecursionError: nested too deeply, or an alias of itself.
+    """
+    return _number(value, itertools.count())
+
+
+def _number(value: Any, seen: Iterator[int]) -> Any:
+    if next(seen) > MAX_VALUES:
+        msg = f"more than {MAX_VALUES} values; are aliases (*name) nested in one another?"
+        raise OverrideError(msg)
     if isinstance(value, list):
-        return [_number(item) for item in value]
+        return [_number(item, seen) for item in value]
     if isinstance(value, dict):
-        return {key: _number(item) for key, item in value.items()}
+        return {key: _number(item, seen) for key, item in value.items()}
     if isinstance(value, str):
         try:
             return float(value)
@@ -126,15 +145,20 @@ def read_overrides(path: Path) -> dict[str, Any]:
         OverrideError: not readable, not YAML, or no mapping.
     """
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            msg = f"larger than {MAX_BYTES} bytes"
+            raise OverrideError(msg)
+        loaded = _numbers_of(yaml.safe_load(data.decode()))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, OverrideError) as error:
         reason = str(error).splitlines()[0]
         msg = f"overrides {path}: cannot be read as YAML ({reason})"
         raise OverrideError(msg) from None
     if not isinstance(loaded, dict):
         msg = f"overrides {path}: expected a mapping of keys to values, got {type(loaded).__name__}"
         raise OverrideError(msg)
-    return {str(key): _number(value) for key, value in loaded.items()}
+    return {str(key): value for key, value in loaded.items()}
 
 
 def collect_overrides(values: Mapping[str, Any] | None, architectures: Collection[str]) -> Overrides:

@@ -70,7 +70,7 @@ def hold_on_disk(volume: Volume, options: ReadOptions, folder: Path) -> ArrayVol
         with _locked(path.with_suffix(".lock")):
             if not path.exists():
                 _write(volume, path)
-    values = np.load(path, mmap_mode="r")
+    values = np.load(path, mmap_mode="r", allow_pickle=False)
     expected = (volume.header.channels, *volume.header.shape)
     if values.shape != expected or values.dtype != volume.header.dtype:
         msg = f"{path}: does not hold {volume.source.name} (shape {values.shape}): delete this cache file"

@@ -262,6 +262,10 @@ class Fingerprint(Model):
     provenance: Provenance
 
 
+MAX_BYTES = 1 << 30
+"""A fingerprint takes 2 to 5 kB a case: this is one of some 200,000 cases."""
+
+
 class FingerprintError(ValueError):
     """A file that is no fingerprint, or one that this version cannot read."""
 
@@ -283,8 +287,15 @@ def load_fingerprint(path: Path) -> Fingerprint:
         FingerprintError: not readable, no fingerprint, damaged, or written by a newer version.
     """
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            msg = f"{path}: larger than {MAX_BYTES} bytes, which no fingerprint is; is it another file?"
+            raise FingerprintError(msg)
+        content = json.loads(data)
+    except FingerprintError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         msg = f"{path}: cannot be read as a fingerprint ({error}); write it again with profile-dataset"
         raise FingerprintError(msg) from error
     try:
@@ -300,6 +311,22 @@ def load_fingerprint(path: Path) -> Fingerprint:
             f"({error.error_count()} problems); write it again with profile-dataset"
         )
         raise FingerprintError(msg) from error
+
+
+HEAD_BYTES = 1 << 20
+"""Bytes of a fingerprint that its data set's description, which stands first, lies in."""
+
+
+def described_dataset(path: Path) -> DatasetInfo | None:
+    """What data set a file is the fingerprint of, by its first bytes alone; None if it is no fingerprint."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES).decode(errors="replace")
+        start = head.index('"dataset":') + len('"dataset":')
+        content, _ = json.JSONDecoder().raw_decode(head[start:].lstrip())
+        return DatasetInfo.model_validate(content)
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}

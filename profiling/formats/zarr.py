@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -18,7 +20,7 @@ from .base import FormatError, Reader, ReadOptions, Region, Spacing, Volume, Vol
 from .damage import damage_named, shortened
 from .ome_zarr import Multiscale, read_multiscale
 from .spacing import resolve_spacing
-from .zarr_chunks import SparseRegion
+from .zarr_chunks import LocalChunks
 
 MOST_ARRAYS: Final = 1000
 """Arrays looked at when listing a store; one with more needs its key stated."""
@@ -38,7 +40,8 @@ class ZarrReader(Reader):
     def keys(self, path: Path) -> Sequence[str]:
         """Arrays that can be volumes (of a multiscale image: its full resolution), sorted."""
         node = _open_store(path)
-        return sorted(name for name, _ in _candidates(node, path) if name)
+        with _unwarned():
+            return sorted(name for name, _ in _candidates(node, path) if name)
 
 
 class _ZarrVolume(Volume):
@@ -46,9 +49,10 @@ class _ZarrVolume(Volume):
         self.source = source
         path = source.paths[0]
         root = _open_store(path)
-        with damage_named(f"{source.name}: its metadata cannot be read; the store is damaged"):
+        with damage_named(f"{source.name}: its metadata cannot be read; the store is damaged"), _unwarned():
             found, image = _locate(root, source, path)
         self._array = found
+        self._chunks = LocalChunks(found, path)
         if found.dtype.kind not in "biuf" or found.dtype.itemsize > 8:
             kind = "not-intensities" if found.dtype.kind in "cV" else "unsupported"
             msg = f"{source.name}: values of type {found.dtype} are no intensities or labels"
@@ -95,8 +99,16 @@ class _ZarrVolume(Volume):
         check_region(region, self.header.shape, channel, self.header.channels)
         index = self._axes.index(region, channel)
         with damage_named(f"{self.source.name}: a chunk cannot be decoded; the store is damaged"):
-            block = SparseRegion(self._array, index).read()
+            block = self._chunks.read(index)
         return self._axes.arrange(block.astype(self.header.dtype, copy=False), channel)
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """zarr warns of files in a store that it does not know; what matters of that is raised here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _open_store(path: Path) -> Any:
@@ -109,7 +121,10 @@ def _open_store(path: Path) -> Any:
     if address == str(path) and not path.exists():
         msg = f"{path}: no such folder"
         raise FormatError(msg)
-    with damage_named(f"{address}: cannot be opened as Zarr; it is damaged or of another format"):
+    with (
+        damage_named(f"{address}: cannot be opened as Zarr; it is damaged or of another format"),
+        _unwarned(),
+    ):
         try:
             return zarr.open(address, mode="r")
         except ImportError as error:

@@ -1,61 +1,84 @@
-"""Chunks of a Zarr array that were never written: asking the file system takes a hundredth of zarr's time."""
+"""Chunks of a local Zarr array: those never written are not decoded, those that lead elsewhere are refused.
+
+Asking the file system whether a chunk is there takes a hundredth of the time in which zarr finds that out.
+"""
 
 from __future__ import annotations
 
 import itertools
 import os
+import stat
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .base import FormatError
+
 FEW: Final = 0.5
 """Share of present chunks up to which they are read one by one; above, zarr reads the region in one go."""
+METADATA: Final = ("zarr.json", ".zarray", ".zattrs", ".zgroup")
 
 
-class SparseRegion:
-    """Which stored chunks (shards, where there are some) a region of a local array touches."""
+class LocalChunks:
+    """The files of an array that lies in a folder of this machine."""
 
-    def __init__(self, array: Any, index: tuple[slice, ...]) -> None:
-        self._array, self._index = array, index
+    def __init__(self, array: Any, store: Path) -> None:
+        self._array, self._store = array, store
         self._steps: tuple[int, ...] = getattr(array, "shards", None) or array.chunks
-        touched = [range(p.start // s, -(-p.stop // s)) for p, s in zip(index, self._steps, strict=True)]
-        folder = _local_folder(array)
-        self.count = 1
-        for along in touched:
-            self.count *= len(along)
-        self.present: list[tuple[int, ...]] | None = None
-        """Chunks that exist; None where that cannot be told, or where they are not few."""
-        if folder is None or array.metadata.fill_value is None:
-            return
-        present = []
-        for at in itertools.product(*touched):
-            if os.path.exists(os.path.join(folder, array.metadata.encode_chunk_key(at))):  # noqa: PTH110, PTH118 - millions
-                present.append(at)
-                if len(present) > FEW * self.count:
-                    return
-        self.present = present
+        root = getattr(array.store_path.store, "root", None)
+        self._folder = os.fspath(root / array.store_path.path) if isinstance(root, Path) else None
+        self._allowed = os.path.realpath(store.parent)
+        self._known_folders: set[str] = set()
+        if self._folder is not None:
+            for path in (self._folder, *(os.path.join(self._folder, name) for name in METADATA)):  # noqa: PTH118
+                self._require_inside(path)
 
-    def read(self) -> NDArray[Any]:
-        """The region: its fill value, and over it the chunks that exist."""
-        if self.present is None:
-            return np.asarray(self._array[self._index])
-        lengths = [part.stop - part.start for part in self._index]
-        block = np.full(lengths, self._array.metadata.fill_value, self._array.dtype)
-        for at in self.present:
+    def read(self, index: tuple[slice, ...]) -> NDArray[Any]:
+        """A region: where few of its chunks exist, its fill value and over it those.
+
+        Raises:
+            FormatError: a chunk is a link that leads out of the folder in which the store lies.
+        """
+        touched = [range(p.start // s, -(-p.stop // s)) for p, s in zip(index, self._steps, strict=True)]
+        if self._folder is None:
+            return np.asarray(self._array[index])
+        count, present = 0, []
+        for at in itertools.product(*touched):
+            count += 1
+            if self._exists(at):
+                present.append(at)
+        fill = self._array.metadata.fill_value
+        if fill is None or len(present) > FEW * count:
+            return np.asarray(self._array[index])
+        block = np.full([part.stop - part.start for part in index], fill, self._array.dtype)
+        for at in present:
             part = tuple(
                 slice(max(a * s, p.start), min((a + 1) * s, p.stop))
-                for a, s, p in zip(at, self._steps, self._index, strict=True)
+                for a, s, p in zip(at, self._steps, index, strict=True)
             )
-            here = tuple(
-                slice(p.start - o.start, p.stop - o.start) for p, o in zip(part, self._index, strict=True)
-            )
+            here = tuple(slice(p.start - o.start, p.stop - o.start) for p, o in zip(part, index, strict=True))
             block[here] = np.asarray(self._array[part])
         return block
 
+    def _exists(self, at: tuple[int, ...]) -> bool:
+        path = f"{self._folder}/{self._array.metadata.encode_chunk_key(at)}"
+        folder = path.rpartition("/")[0]
+        if folder not in self._known_folders:
+            self._require_inside(folder)
+            self._known_folders.add(folder)
+        try:
+            mode = os.lstat(path).st_mode
+        except OSError:
+            return False
+        if stat.S_ISLNK(mode):
+            self._require_inside(path)
+            return os.path.exists(path)  # noqa: PTH110 - as above, of many chunks
+        return True
 
-def _local_folder(array: Any) -> Path | None:
-    """Where the chunks lie, if that is a folder of this machine."""
-    root = getattr(array.store_path.store, "root", None)
-    return root / array.store_path.path if isinstance(root, Path) else None
+    def _require_inside(self, path: str) -> None:
+        real = os.path.realpath(path)
+        if not real.startswith(self._allowed.rstrip(os.sep) + os.sep):
+            msg = f"{self._store}: {path} leads out of the store's folder, to {real}; copy the data into it"
+            raise FormatError(msg, kind="outside")

@@ -33,11 +33,15 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         size = path.stat().st_size
-        if size > MAX_BYTES:
-            msg = f"{path}: {size} bytes is too large for a dataset.json"
-            raise FormatError(msg, kind="too-large")
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror})"
+        raise FormatError(msg) from error
+    if size > MAX_BYTES:
+        msg = f"{path}: {size} bytes is too large for a dataset.json"
+        raise FormatError(msg, kind="too-large")
+    try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         msg = f"{path}: not readable as JSON ({error}); repair it, or give --images and --labels"
         raise FormatError(msg) from error
     if not isinstance(content, dict):
