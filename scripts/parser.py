@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from .completion import SHELLS, PrintCompletion
 
 
 class Parser(argparse.ArgumentParser):
-    """As argparse's, without the usage text before each error."""
+    """As argparse's, without the usage text before each error, and with completion for shells."""
+
+    _offers_completion = False
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        """As argparse's; ``--print-completion`` comes last in the help, after all others are there."""
+        self.add_completion()
+        return super().parse_known_args(*arguments, **options)
+
+    def add_completion(self) -> None:
+        """Add ``--print-completion``, except for a subcommand: shells take its options from its command."""
+        if self._offers_completion or " " in self.prog:
+            return
+        self._offers_completion = True
+        self.add_argument_group("shell").add_argument(
+            "--print-completion",
+            action=PrintCompletion,
+            choices=SHELLS,
+            dest=argparse.SUPPRESS,
+            default=argparse.SUPPRESS,
+            help='tab completion, for a shell\'s start-up file: eval "$(%(prog)s --print-completion bash)"',
+        )
 
     def error(self, message: str) -> NoReturn:
         """End with status 2 and one line."""
