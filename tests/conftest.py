@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 NOT_SET = "VOXPLAN_DATA is not set to the real-data folder"
+NO_BROWSER = "no Chromium was found"
 REQUIRED = os.environ.get("VOXPLAN_REQUIRE_DATA") == "1"
 
 
@@ -44,4 +45,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("REAL DATA NOT RUN", sep="!", red=True)
         terminalreporter.line(
             f"{len(skipped)} tests on real data were NOT run: set VOXPLAN_DATA to the data folder."
+        )
+    blind = [r for r in terminalreporter.stats.get("skipped", []) if NO_BROWSER in str(r.longrepr)]
+    if blind:
+        terminalreporter.section("BROWSER NOT RUN", sep="!", red=True)
+        terminalreporter.line(
+            f"{len(blind)} tests of the HTML reports were NOT run: install chromium, or set VOXPLAN_CHROMIUM."
         )

@@ -29,6 +29,7 @@ class PlaneSampler:
         axis: the plane stands across it.
         index: where on that axis.
         longest: pixels along each edge at most; voxels are joined by whole factors.
+        slope: turns stored values into intensities, with ``intercept``.
         labels: whether values are labels.
     """
 
@@ -36,6 +37,8 @@ class PlaneSampler:
     axis: int
     index: int
     longest: int
+    slope: float = 1.0
+    intercept: float = 0.0
     labels: bool = False
     values: NDArray[Any] = field(init=False)
     _counts: NDArray[np.int64] = field(init=False)
@@ -58,7 +61,7 @@ class PlaneSampler:
         return bounds[0], bounds[1], bounds[2]
 
     def add(self, region: Region, block: NDArray[Any]) -> None:
-        """Take from a block (ZYX, intensities or labels) what lies in the plane."""
+        """Take from a block (ZYX, stored values) what lies in the plane."""
         across = region[self.axis]
         if not across.start <= self.index < across.stop:
             return
@@ -71,6 +74,7 @@ class PlaneSampler:
             largest = np.maximum.reduceat(np.maximum.reduceat(plane, row_cuts, 0), column_cuts, 1)
             self.values[target] = np.maximum(self.values[target], np.maximum(largest, 0).astype(np.uint64))
             return
+        plane = plane.astype(np.float64) * self.slope + self.intercept
         finite = np.isfinite(plane)
         sums = np.where(finite, plane, 0.0)
         self.values[target] += np.add.reduceat(np.add.reduceat(sums, row_cuts, 0), column_cuts, 1)
@@ -114,12 +118,11 @@ def read_planes(
     """
     header = volume.header
     samplers = [
-        PlaneSampler(header.shape, axis, index, longest, labels) for axis, index in enumerate(indices)
+        PlaneSampler(header.shape, axis, index, longest, header.slope, header.intercept, labels)
+        for axis, index in enumerate(indices)
     ]
     for region, wanted in _reads(header, samplers, memory):
         block = volume.read(region, channel)
-        if not labels:
-            block = block.astype(np.float64) * header.slope + header.intercept
         for sampler in wanted:
             sampler.add(region, block)
     return tuple(sampler.result() for sampler in samplers)

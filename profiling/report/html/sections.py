@@ -17,6 +17,8 @@ from .tables import MOST_ROWS, Cell, Table, amount, columns, words
 
 AXES = "ZYX"
 MOST_CLASSES_DRAWN = 12
+FEWEST_DRAWN = 3
+"""Cases below which there is no distribution to draw."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +186,8 @@ def _foreground(case: CaseFingerprint, voxels: float) -> Cell:
 def geometry_charts(fingerprint: Fingerprint, outliers: Sequence[Outlier]) -> list[Chart]:
     """Shapes and spacings: a strip per axis, and the plane against the slices."""
     cases = fingerprint.cases
+    if len(cases) < FEWEST_DRAWN:
+        return []
     odd_shapes = {o.case_id for o in outliers if o.kind == "shape"}
     odd_spacings = {o.case_id for o in outliers if o.kind == "spacing"}
     ids = [case.id for case in cases]
@@ -260,6 +264,8 @@ def class_table(fingerprint: Fingerprint) -> Table | None:
 def class_chart(fingerprint: Fingerprint) -> Chart | None:
     """Share of each class in each case that has it, or sizes of objects."""
     cases = fingerprint.cases
+    if len(cases) < FEWEST_DRAWN:
+        return None
     with_objects = [case for case in cases if case.objects is not None]
     if with_objects:
         return _object_chart(with_objects)
@@ -309,5 +315,7 @@ def intensity_ranges(
                 high=numbers.percentile_99_5,
             )
             ranges.append(one)
+    if len(ranges) < FEWEST_DRAWN:
+        return None
     title = f"{name}: 0.5 to 99.5 percentile and median of every case ({region})"
     return range_chart(key, title, "intensity", ranges)
