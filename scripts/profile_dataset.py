@@ -50,8 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name must not stop an ASCII terminal
+    from voxplan.profiling.run_lock import output_locked
+
     try:
-        return run(arguments, parser)
+        with output_locked(arguments.output):
+            return run(arguments, parser)
     except KeyboardInterrupt:
         return _interrupted(arguments)
     except Exception as error:  # noqa: BLE001 - one line for people, a traceback for --debug

@@ -142,10 +142,10 @@ class _TiffVolume(Volume):
 
     def _decoded_bytes(self) -> int:
         """Of one tile or strip; rowsperstrip is often 2**32 - 1 and means the whole page."""
-        page = self._page
+        page, size = self._page, self._series.dtype.itemsize
         if page.is_tiled:
-            return prod(page.chunks) * page.dtype.itemsize
-        return min(page.rowsperstrip, page.imagelength) * prod(page.shaped[3:]) * page.dtype.itemsize
+            return prod(page.chunks) * size
+        return min(page.rowsperstrip, page.imagelength) * prod(page.shaped[3:]) * size
 
     def read(self, region: Region, channel: int | None = None) -> NDArray[Any]:
         check_region(region, self.header.shape, channel, self.header.channels)

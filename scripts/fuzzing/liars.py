@@ -125,7 +125,23 @@ def _leaves(tree: Any) -> Any:
 def _other_value(rng: Rng, value: Any) -> Any:
     if isinstance(value, int) and rng.random() < 0.7:
         return _integer(rng)
-    choices = (None, "", "x", [], {}, -1, 0, 1.5, [1] * 9, [2**40] * 3, "float64", "NaN", "gzip", True, [[]])
+    choices: tuple[Any, ...] = (
+        None,
+        "",
+        "x",
+        [],
+        {},
+        -1,
+        0,
+        1.5,
+        [1] * 9,
+        [2**40] * 3,
+        "float64",
+        "NaN",
+        "gzip",
+        True,
+        [[]],
+    )
     return _pick(rng, choices)
 
 
