@@ -205,7 +205,11 @@ def _short(value: Any) -> str:
     if isinstance(value, list | tuple):
         return " × ".join(_short(one) for one in value)
     if isinstance(value, dict):
-        return ", ".join(f"{name}: {_short(one)}" for name, one in value.items() if one is not None)
+        return ", ".join(
+            f"{name}: {gib(one) if name == 'memory' else _short(one)}"
+            for name, one in value.items()
+            if one is not None
+        )
     return str(value)
 
 

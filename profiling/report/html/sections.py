@@ -16,6 +16,8 @@ from .svg import Chart
 from .tables import MOST_ROWS, Cell, Table, amount, columns, words
 
 AXES = "ZYX"
+ATTENTION_ROWS = 20
+"""Rows of failures and of remarks that are shown at once, so that the pictures are not far below."""
 MOST_CLASSES_DRAWN = 12
 FEWEST_DRAWN = 3
 """Cases below which there is no distribution to draw."""
@@ -99,6 +101,7 @@ def failure_table(failures: Sequence[Failure]) -> Table:
         rows=rows,
         searchable=True,
         total=len(failures),
+        page=ATTENTION_ROWS,
     )
 
 
@@ -119,6 +122,7 @@ def remark_table(
         rows=rows[:MOST_ROWS],
         searchable=True,
         total=len(rows),
+        page=ATTENTION_ROWS,
     )
 
 

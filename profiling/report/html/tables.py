@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 PAGE_ROWS = 50
-"""Rows that are shown at once."""
+"""Rows that are shown at once, where a table does not say otherwise."""
 MOST_ROWS = 10_000
 """Rows that a report holds; 100 bytes each leave room for pictures within 5 MB."""
 
@@ -46,18 +46,20 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     searchable: bool = False
     """Whether the page's search box filters it."""
-    total: int = field(default=-1)
+    total: int = -1
     """Rows there are, where the report holds fewer; else left alone."""
+    page: int = PAGE_ROWS
+    """Rows that are shown at once."""
 
     @property
     def shown(self) -> Sequence[Sequence[Cell]]:
         """Rows of the first page."""
-        return self.rows[:PAGE_ROWS]
+        return self.rows[: self.page]
 
     @property
     def further(self) -> list[list[str | list[object]]]:
         """Rows of the other pages, for the page's script."""
-        return [[cell.packed() for cell in row] for row in self.rows[PAGE_ROWS:]]
+        return [[cell.packed() for cell in row] for row in self.rows[self.page :]]
 
     @property
     def left_out(self) -> int:

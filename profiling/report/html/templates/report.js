@@ -1,6 +1,5 @@
 "use strict";
 (() => {
-  const PAGE = 50;
   const counted = new Intl.NumberFormat("en-US");
   const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
   const normal = (text) => text.toLocaleLowerCase().normalize("NFC");
@@ -28,8 +27,9 @@
       this.rows.forEach((row, place) => { row.place = place; row.words = normal(row.cells.map((cell) => cell.text).join(" ")); });
       this.view = this.rows;
       this.page = 0;
+      this.size = Number(table.dataset.page);
       this.heads.forEach((head, column) => this.addButton(head, column));
-      if (this.rows.length > PAGE) this.addPager();
+      if (this.rows.length > this.size) this.addPager();
     }
 
     addButton(head, column) {
@@ -88,10 +88,10 @@
     }
 
     draw() {
-      const pages = Math.max(1, Math.ceil(this.view.length / PAGE));
+      const pages = Math.max(1, Math.ceil(this.view.length / this.size));
       this.page = Math.min(Math.max(this.page, 0), pages - 1);
-      const first = this.page * PAGE;
-      const shown = this.view.slice(first, first + PAGE);
+      const first = this.page * this.size;
+      const shown = this.view.slice(first, first + this.size);
       this.body.replaceChildren(...shown.map((row) => this.drawRow(row)));
       const count = this.table.querySelector("[data-count]");
       if (count) count.textContent = this.view.length === this.rows.length ? `(${counted.format(this.rows.length)})` : `(${counted.format(this.view.length)} of ${counted.format(this.rows.length)})`;
