@@ -11,7 +11,7 @@ from .gpu_info import GpuInfo, get_gpu_info, print_gpu_info
 from .loading import LoadedConfig, load_config
 from .memory import estimate_gpu_memory_required, suggest_batch_size
 from .planner import AutoConfigPlanner
-from .result import AutoPlanResult
+from .result import AutoPlanResult, PlannedResult
 from .workers import get_optimal_num_workers
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "AutoPlanResult",
     "GpuInfo",
     "LoadedConfig",
+    "PlannedResult",
     "auto_plan_config",
     "estimate_gpu_memory_required",
     "get_gpu_info",

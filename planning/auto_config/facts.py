@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from voxplan.plans.schema import DatasetPlan, Decision, Task
 from voxplan.profiling.fingerprint import Fingerprint
@@ -13,6 +14,7 @@ from voxplan.profiling.formats.base import UNITS_IN_MM, Unit
 from ..dataset_plan import DataFacts, Triple, plan_dataset
 from ..overrides import DatasetOverrides
 from ..rules.task import TaskChoice
+from .axes import three_numbers
 
 DEFAULT_SHAPE = (128, 128, 128)
 """Median shape where none is stated: the documented default patch, which is also MedNeXt's own."""
@@ -113,11 +115,11 @@ def checked_spacing(values: Sequence[float]) -> Triple:
     Raises:
         ValueError: anything else.
     """
-    if len(values) != 3 or not all(0 < float(value) < float("inf") for value in values):
-        msg = f"target_spacing must be three positive numbers (ZYX), got {list(values)}"
+    numbers = three_numbers(values)
+    if numbers is None or not all(0 < value < float("inf") for value in numbers):
+        msg = f"target_spacing must be three positive numbers (ZYX), got {_shown(values)}"
         raise ValueError(msg)
-    z, y, x = (float(value) for value in values)
-    return z, y, x
+    return numbers
 
 
 def checked_shape(values: Sequence[int]) -> tuple[int, int, int]:
@@ -126,11 +128,16 @@ def checked_shape(values: Sequence[int]) -> tuple[int, int, int]:
     Raises:
         ValueError: anything else.
     """
-    if len(values) != 3 or not all(int(value) == value and value > 0 for value in values):
-        msg = f"median_shape must be three positive whole numbers (ZYX), got {list(values)}"
+    numbers = three_numbers(values)
+    if numbers is None or not all(value > 0 and value.is_integer() for value in numbers):
+        msg = f"median_shape must be three positive whole numbers (ZYX), got {_shown(values)}"
         raise ValueError(msg)
-    z, y, x = (int(value) for value in values)
+    z, y, x = (int(value) for value in numbers)
     return z, y, x
+
+
+def _shown(values: Any) -> str:
+    return str(list(values)) if isinstance(values, list | tuple) else repr(values)
 
 
 def _converted(spacing: Triple, unit: Unit | None, own: Unit) -> Triple:

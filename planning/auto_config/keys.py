@@ -24,6 +24,8 @@ ARCHITECTURE = "model.architecture"
 IN_CHANNELS = "model.in_channels"
 OUT_CHANNELS = "model.out_channels"
 DEEP_SUPERVISION = "model.deep_supervision"
+VARIANTS = {"model.mednext_size": "S", "model.mednext_kernel_size": 3}
+"""Keys of the replaced system that choose another MedNeXt, with the one that is planned: warned of."""
 
 KNOWN = (
     AUTO_PLAN,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..overrides import OverrideError, parse_setting, read_overrides
+from ..overrides import OverrideError
 from .keys import KNOWN
-from .trees import Tree, make_tree
+from .reading import parse_config_setting, read_config
+from .trees import flattened, make_tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,45 +37,39 @@ def load_config(path: str | Path, settings: Sequence[str] = (), *, base: Any = N
             nor in the file or the base.
         ValueError: the base does not take a key or its value.
     """
+    given = _nested(read_config(Path(path)))
     tree = make_tree({} if base is None else base)
-    written = dict(flattened(read_overrides(Path(path))))
     for text in settings:
-        key, value = parse_setting(text)
-        known = key in KNOWN or key in written or tree.value(key) is not None
-        if not known and not any(other.startswith(f"{key}.") for other in (*KNOWN, *written)):
+        key, value = parse_config_setting(text)
+        known = key in (*KNOWN, *flattened(given)) or tree.value(key) is not None
+        if not known and not any(other.startswith(f"{key}.") for other in (*KNOWN, *flattened(given))):
             msg = f"setting {text!r}: {key} is not in {path}, nor known; known keys: {', '.join(KNOWN)}"
             raise OverrideError(msg)
-        if isinstance(value, Mapping):
-            written |= flattened(value, f"{key}.")
-        else:
-            _replace(written, key, value)
-    for key, value in written.items():
-        _write(tree, key, value, path)
-    explicit = frozenset(key for key, value in written.items() if value is not None)
+        _set(given, key, value)
+    refused = tree.put_over(given)
+    if refused:
+        msg = f"{path}: {', '.join(refused)}: no field of the configuration that it is put over"
+        raise ValueError(msg)
+    explicit = frozenset(key for key, value in flattened(given).items() if value is not None)
     return LoadedConfig(config=tree.content, explicit=explicit)
 
 
-def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys and values; lists, and empty sections, are values."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and value:
-            flat |= flattened(value, f"{key}.")
-        else:
-            flat[key] = value
-    return flat
+def _nested(given: dict[str, Any]) -> dict[str, Any]:
+    """``data.batch_size: 2`` at the top of a file is the key of that section; other dots belong to names."""
+    for key in [key for key in given if key in KNOWN]:
+        _set(given, key, given.pop(key))
+    return given
 
 
-def _replace(written: dict[str, Any], key: str, value: Any) -> None:
-    for other in [other for other in written if other.startswith(f"{key}.")]:
-        del written[other]
-    written[key] = value
-
-
-def _write(tree: Tree, key: str, value: Any, path: str | Path) -> None:
-    if value is None and "." not in key and tree.value(key) is not None:
-        return  # "data:" with nothing under it leaves the defaults alone
-    if not tree.write(key, value):
-        msg = f"{path}: {key} is not a field of the configuration it is put over"
-        raise ValueError(msg)
+def _set(given: dict[str, Any], key: str, value: Any) -> None:
+    """A mapping goes over a section; anything else replaces what is there."""
+    *sections, name = key.split(".")
+    for section in sections:
+        if not isinstance(given.get(section), dict):
+            given[section] = {}
+        given = given[section]
+    if isinstance(value, dict) and isinstance(given.get(name), dict):
+        for inner, below in value.items():
+            _set(given[name], str(inner), below)
+    else:
+        given[name] = value

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..gpus import GIB
+from .axes import three_numbers
 
 if TYPE_CHECKING:
     from ..memory import MemoryModel
@@ -68,6 +69,9 @@ def estimate_gpu_memory_required(
     model = _model(
         in_channels, out_channels, base_features, num_pool_stages, deep_supervision, mixed_precision
     )
+    if isinstance(batch_size, bool):
+        msg = f"batch_size must be a whole number of at least 1, got {batch_size}"
+        raise ValueError(msg)
     return model.confirm(_three(patch_size), batch_size).total / GIB
 
 
@@ -156,10 +160,11 @@ def binary_search(fits: Callable[[int], bool], *, start: int = 1, maximum: int =
 
 
 def _three(patch_size: Sequence[int]) -> tuple[int, int, int]:
-    if len(patch_size) != 3:
-        msg = f"patch_size must have three axes (ZYX), got {tuple(patch_size)}"
+    sizes = three_numbers(patch_size)
+    if sizes is None or not all(size.is_integer() for size in sizes):
+        msg = f"patch_size must have three axes (ZYX) of whole numbers, got {patch_size!r}"
         raise ValueError(msg)
-    z, y, x = (int(size) for size in patch_size)
+    z, y, x = (int(size) for size in sizes)
     return z, y, x
 
 

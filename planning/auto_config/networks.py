@@ -32,9 +32,11 @@ MEDNEXT = Network(
     max_features=320,
     scheduler="none (constant learning rate), as the MedNeXt configuration recommends",
 )
+CUSTOM = "mednext_custom"
+"""MedNeXt with the user's own sizes, which the documented planner is not told."""
 NETWORKS: dict[str, Network] = {
     "mednext": MEDNEXT,
-    "mednext_custom": MEDNEXT,
+    CUSTOM: MEDNEXT,
     "monai_basic_unet3d": Network(
         registered="basic_unet", base_features=32, max_features=512, scheduler="cosine annealing"
     ),

@@ -22,23 +22,25 @@ def planning_notes(
     network: Network,
     set_by_user: Mapping[str, Any],
 ) -> list[str]:
-    """Memory, anisotropy, patch and batch, overrides, advice on the schedule; in that order."""
+    """Budget, network, anisotropy, patch, batch, workers, overrides, advice on the schedule; in order."""
     decisions = plan.decisions
     notes = [
         f"budget: {limit.why}; predicted: {plan.memory.total / GIB:.1f} GiB for the whole process",
+        f"traced network: {plan.architecture.name}",
         *_anisotropy(plan),
         f"patch {'x'.join(map(str, plan.patch_size))}: {decisions['patch_size'].why}",
         f"batch {plan.batch_size}: {decisions['batch_size'].why}",
     ]
     if plan.accumulation > 1:
         notes.append(f"accumulate {plan.accumulation} batches: {decisions['accumulation'].why}")
-    if len(hardware.gpus) > 1:
-        notes.append(f"{plan.loader.workers} loader workers for each of {len(hardware.gpus)} processes")
+    each = f" for each of {len(hardware.gpus)} processes" if len(hardware.gpus) > 1 else ""
+    notes.append(f"{plan.loader.workers} loader workers{each}: {decisions['workers'].why}")
     notes += [f"{name} is set by the user" for name in set_by_user if set_by_user[name] is not None]
     median = facts.plan.decisions.get("median_shape")
     if median is not None and median.by == "rule":
         notes.append(f"median_shape {facts.plan.median_shape} is {median.why}")
-    notes.append(f"scheduler (advice only, nothing is set): {network.scheduler}")
+    own = f"the plan itself, as its authors train: {plan.schedule.name}"
+    notes.append(f"scheduler (advice only, nothing is set): {network.scheduler}; {own}")
     return notes + list(hardware.notes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from voxplan.plans.architectures import get_architecture
 from voxplan.plans.build import LIGHTNING_PRECISIONS
 from voxplan.plans.schema import Decision, ExperimentPlan, Hardware
 
@@ -14,11 +15,11 @@ from ..gpus import GIB
 from ..hardware import Budget, budget, detect_hardware
 from ..overrides import PlanOverrides
 from .facts import checked_shape, checked_spacing, stated_facts
-from .networks import Network, architecture_of, find_network
+from .networks import CUSTOM, Network, architecture_of, find_network
 from .notes import planning_notes
-from .result import AutoPlanResult
+from .result import AutoPlanResult, PlannedResult
 from .settings import check_override_names, plan_overrides
-from .workers import workers_for
+from .workers import decide_workers, with_cores_for, workers_for
 
 MEMORY_FRACTION = 0.85
 """Share of the free memory that a plan may use, as documented."""
@@ -56,8 +57,8 @@ class AutoConfigPlanner:
     ) -> None:
         self.network: Network = find_network(architecture)
         self.architecture = architecture
-        self.target_spacing = None if target_spacing is None else checked_spacing(target_spacing)
-        self.median_shape = None if median_shape is None else checked_shape(median_shape)
+        self.target_spacing = None if target_spacing is None else list(checked_spacing(target_spacing))
+        self.median_shape = None if median_shape is None else list(checked_shape(median_shape))
         self.manual_overrides = dict(manual_overrides or {})
         check_override_names(self.manual_overrides)
         if facts is not None and (target_spacing is not None or median_shape is not None):
@@ -66,13 +67,18 @@ class AutoConfigPlanner:
         self._hardware = hardware
         self._facts = facts
 
+    @property
+    def has_deep_supervision(self) -> bool:
+        """Whether the architecture has outputs for it."""
+        return get_architecture(self.network.registered).deep_supervision
+
     def plan(
         self,
         in_channels: int = 1,
         out_channels: int = 2,
         deep_supervision: bool = False,
         use_mixed_precision: bool = True,
-    ) -> AutoPlanResult:
+    ) -> PlannedResult:
         """The plan, within 85 % of the free memory of the smallest GPU (of the main memory without one).
 
         Args:
@@ -86,6 +92,9 @@ class AutoConfigPlanner:
             DoesNotFitError: not even the smallest sensible patch fits; says what would be needed.
             ValueError: an override that cannot be.
         """
+        if deep_supervision and not self.has_deep_supervision:
+            msg = f"deep_supervision: {self.architecture} has no outputs for it; set it to False"
+            raise ValueError(msg)
         facts = self._facts or stated_facts(
             in_channels=in_channels,
             out_channels=out_channels,
@@ -100,12 +109,15 @@ class AutoConfigPlanner:
                 architecture=architecture_of(self.network, free_patch=overrides.patch_size is not None),
                 configuration=CONFIGURATION,
                 facts=facts,
-                hardware=_with_cores_for(hardware),
+                hardware=with_cores_for(hardware),
                 budget=limit,
                 overrides=overrides,
             )
         )
-        return self._result(_accumulated(plan, overrides), facts, hardware, limit)
+        plan = _accumulated(plan, overrides)
+        if self.manual_overrides.get("num_workers") is None:
+            plan = _decided(plan, "workers", decide_workers(plan, hardware))
+        return self._result(plan, facts, hardware, limit)
 
     def print_plan(self, result: AutoPlanResult) -> None:
         """Print a plan as a short table, its notes and its warnings."""
@@ -124,12 +136,12 @@ class AutoConfigPlanner:
 
     def _result(
         self, plan: ExperimentPlan, facts: DataFacts, hardware: Hardware, limit: Budget
-    ) -> AutoPlanResult:
+    ) -> PlannedResult:
         on_gpu = limit.kind == "cuda"
         needed = plan.memory.total / GIB if on_gpu else 0.0
         set_by_user = {name: self.manual_overrides[name] for name in self.manual_overrides}
         stated = set_by_user.get("precision")
-        return AutoPlanResult(
+        return PlannedResult(
             patch_size=list(plan.patch_size),
             batch_size=plan.batch_size,
             num_workers=plan.loader.workers,
@@ -142,22 +154,11 @@ class AutoConfigPlanner:
             estimated_gpu_memory_gb=needed,
             available_gpu_memory_gb=min((gpu.free_memory for gpu in hardware.gpus), default=0) / GIB,
             planning_notes=planning_notes(plan, facts, hardware, limit, self.network, set_by_user),
-            warnings=_warnings(plan, facts, on_gpu),
+            warnings=_warnings(plan, facts, on_gpu, self.architecture),
             plan=plan,
             dataset=facts.plan,
             hardware=hardware,
         )
-
-
-def _with_cores_for(hardware: Hardware) -> Hardware:
-    """The machine with as many cores as 4 workers a GPU need.
-
-    The planner's own rule keeps a core free and then asks main memory and /dev/shm: of those only the
-    latter two may lower the documented number.
-    """
-    processes = max(1, len(hardware.gpus))
-    each = workers_for(processes, hardware.cores) // processes
-    return hardware.model_copy(update={"cores": processes * (each + 1)})
 
 
 def _accumulated(plan: ExperimentPlan, overrides: PlanOverrides) -> ExperimentPlan:
@@ -165,12 +166,21 @@ def _accumulated(plan: ExperimentPlan, overrides: PlanOverrides) -> ExperimentPl
     if plan.batch_size > 1 or overrides.accumulation is not None:
         return plan
     why = f"batch 1: {SINGLE_SAMPLE_ACCUMULATION} steps make one"
-    decisions = {**plan.decisions, "accumulation": Decision(by="rule", why=why)}
-    return plan.model_copy(update={"accumulation": SINGLE_SAMPLE_ACCUMULATION, "decisions": decisions})
+    plan = plan.model_copy(update={"accumulation": SINGLE_SAMPLE_ACCUMULATION})
+    return _decided(plan, "accumulation", Decision(by="rule", why=why))
 
 
-def _warnings(plan: ExperimentPlan, facts: DataFacts, on_gpu: bool) -> list[str]:
+def _decided(plan: ExperimentPlan, field: str, decision: Decision) -> ExperimentPlan:
+    return plan.model_copy(update={"decisions": {**plan.decisions, field: decision}})
+
+
+def _warnings(plan: ExperimentPlan, facts: DataFacts, on_gpu: bool, architecture: str) -> list[str]:
     found = [*facts.plan.warnings, *plan.warnings]
+    if architecture == CUSTOM:
+        found.append(
+            f"{CUSTOM} is planned as MedNeXt-S: other widths, depths or kernels need other memory "
+            "(plan-experiment plans mednext_b, mednext_m and mednext_l)"
+        )
     if not on_gpu:
         found.insert(0, "no GPU: planned for the CPU, with a small patch and without mixed precision")
     if plan.checkpointing:

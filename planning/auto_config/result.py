@@ -31,6 +31,12 @@ class AutoPlanResult:
     auto_planned: bool = True
     planning_notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class PlannedResult(AutoPlanResult):
+    """The same with the plan that it was read from."""
+
     plan: ExperimentPlan = field(repr=False)
     """The plan itself, with every decision; with ``dataset``, training can start from it."""
     dataset: DatasetPlan = field(repr=False)

@@ -58,6 +58,9 @@ def plan_overrides(overrides: Mapping[str, Any], **further: Any) -> PlanOverride
     for name, value in overrides.items():
         if value is None:
             continue
+        if isinstance(value, bool):
+            msg = f"override {name}={value!r}: expected a value, not yes or no"
+            raise OverrideError(msg)
         if name == "patch_size":
             value = _patch(value)
         values[FIELDS[name]] = _precision(value) if name == "precision" else value

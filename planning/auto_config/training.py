@@ -13,8 +13,9 @@ from ..provenance import document_provenance
 from . import keys
 from .apply import plan_config
 from .facts import profiled_facts
-from .loading import LoadedConfig, flattened
+from .loading import LoadedConfig
 from .planner import CONFIGURATION
+from .trees import flattened
 
 
 def document_from_config(

@@ -1,4 +1,4 @@
-"""One face for the kinds of configuration: nested dict, OmegaConf plain, OmegaConf structured.
+"""One face for the kinds of configuration: nested dict here, OmegaConf in :mod:`.omega_tree`.
 
 Keys are dotted (``data.patch_size``). A null or missing value counts as not there.
 """
@@ -8,11 +8,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 
 class Tree(Protocol):
@@ -26,6 +23,13 @@ class Tree(Protocol):
 
     def write(self, key: str, value: Any) -> bool:
         """Set a value; False where the configuration has no field of that name and takes no new ones."""
+        ...
+
+    def put_over(self, values: Mapping[str, Any]) -> list[str]:
+        """Lay nested values over those that are there; keys that no field takes come back.
+
+        null over a section, or over a field that takes no null, leaves what is there.
+        """
         ...
 
     def differing(self) -> frozenset[str] | None:
@@ -42,6 +46,8 @@ def make_tree(config: Any) -> Tree:
         from omegaconf import DictConfig
 
         if isinstance(config, DictConfig):
+            from .omega_tree import OmegaTree
+
             return OmegaTree(config)
     if dataclasses.is_dataclass(config):
         msg = "config is a dataclass: give OmegaConf.structured(config), which knows its defaults"
@@ -59,12 +65,19 @@ class DictTree:
         self.content: Any = copy.deepcopy(dict(config))
 
     def value(self, key: str) -> Any:
-        """Value at a key."""
-        node = self.content
+        """Value at a key.
+
+        Raises:
+            ValueError: a section on the way is a value.
+        """
+        node, above = self.content, ""
         for name in key.split("."):
-            if not isinstance(node, Mapping):
+            if node is None:
                 return None
-            node = node.get(name)
+            if not isinstance(node, Mapping):
+                msg = f"config {above}: expected a section of keys, got {node!r}"
+                raise ValueError(msg)
+            node, above = node.get(name), f"{above}.{name}" if above else name
         return node
 
     def write(self, key: str, value: Any) -> bool:
@@ -75,92 +88,50 @@ class DictTree:
             if node.get(section) is None:
                 node[section] = {}
             node = node[section]
-            if not isinstance(node, dict):
-                msg = f"config {section}: expected a section of keys, got {node!r}"
-                raise ValueError(msg)
         node[name] = value
         return True
+
+    def put_over(self, values: Mapping[str, Any]) -> list[str]:
+        """A mapping goes over a mapping, anything else replaces what is there."""
+        _lay_over(self.content, values)
+        return []
 
     def differing(self) -> frozenset[str] | None:
         """No dataclass is behind a dict."""
         return None
 
 
-class OmegaTree:
-    """A DictConfig; what it says about read-only and new keys is kept."""
+def flag(tree: Tree, key: str, *, unset: bool = False) -> bool:
+    """A yes or no.
 
-    def __init__(self, config: DictConfig) -> None:
-        self.content: Any = copy.deepcopy(config)
-
-    def value(self, key: str) -> Any:
-        """Value at a key, interpolations resolved."""
-        from omegaconf import OmegaConf
-
-        found = OmegaConf.select(self.content, key, default=None)
-        return OmegaConf.to_container(found, resolve=True) if OmegaConf.is_config(found) else found
-
-    def write(self, key: str, value: Any) -> bool:
-        """Set a value.
-
-        Raises:
-            ValueError: the dataclass's field has another type.
-        """
-        from omegaconf import OmegaConf, ReadonlyConfigError
-        from omegaconf.errors import ConfigAttributeError, ConfigKeyError, ValidationError
-
-        content = self.content
-        read_only = OmegaConf.is_readonly(content)
-        if read_only:
-            OmegaConf.set_readonly(content, False)
-        try:
-            OmegaConf.update(content, key, value, merge=False)
-        except (ConfigAttributeError, ConfigKeyError, ReadonlyConfigError):
-            return False
-        except ValidationError as error:
-            msg = f"config {key}: the planned value {value!r} does not go in: {str(error).splitlines()[0]}"
-            raise ValueError(msg) from None
-        finally:
-            if read_only:
-                OmegaConf.set_readonly(content, True)
-        return True
-
-    def differing(self) -> frozenset[str] | None:
-        """Keys that differ from the defaults of the dataclass they belong to, however deep it stands.
-
-        Keys outside every dataclass of the tree differ, since they have no default.
-        """
-        from omegaconf import OmegaConf
-
-        defaults = dict(_structured(self.content, ""))
-        if not defaults:
-            return None
-        own = dict(_leaves(OmegaConf.to_container(self.content, resolve=False), ""))
-        for prefix, values in defaults.items():
-            for key, default in _leaves(values, prefix):
-                if key in own and own[key] == default:
-                    del own[key]
-        return frozenset(own)
+    Raises:
+        ValueError: neither true nor false.
+    """
+    value = tree.value(key)
+    if value is None:
+        return unset
+    if not isinstance(value, bool):
+        msg = f"{key} must be true or false, got {value!r}"
+        raise ValueError(msg)
+    return value
 
 
-def _structured(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any]]:
-    """The outermost dataclasses of a tree: where they stand, and their defaults as plain containers."""
-    from omegaconf import DictConfig, OmegaConf
-
-    kind = OmegaConf.get_type(node)
-    if kind is not None and dataclasses.is_dataclass(kind):
-        yield prefix, OmegaConf.to_container(OmegaConf.structured(kind), resolve=False)
-        return
-    for name in map(str, node):
-        if not OmegaConf.is_missing(node, name) and not OmegaConf.is_interpolation(node, name):
-            child = node[name]
-            if isinstance(child, DictConfig):
-                yield from _structured(child, f"{prefix}{name}.")
-
-
-def _leaves(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values; lists are values."""
-    for name, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys and values; lists, and empty sections, are values."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            flat |= flattened(value, f"{key}.")
         else:
-            yield f"{prefix}{name}", value
+            flat[key] = value
+    return flat
+
+
+def _lay_over(under: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for name, value in over.items():
+        there = under.get(name)
+        if isinstance(there, dict) and isinstance(value, Mapping):
+            _lay_over(there, value)
+        elif value is not None or not isinstance(there, dict):
+            under[name] = copy.deepcopy(value)

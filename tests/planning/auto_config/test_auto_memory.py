@@ -97,12 +97,20 @@ def test_deep_supervision_costs_far_less_than_the_15_percent_once_documented(edg
     assert heads / plain < 1.0125
 
 
-@pytest.mark.parametrize("available", [2.0, 6.0, 24.0])
-def test_the_suggested_batch_fits_and_the_next_one_does_not(available: float) -> None:
-    batch = suggest_batch_size((64, 64, 64), 1, 2, available)
+@pytest.mark.parametrize(("edge", "available"), [(64, 2.0), (64, 6.0), (64, 12.0), (96, 12.0)])
+def test_the_suggested_batch_fits_and_the_next_one_does_not(edge: int, available: float) -> None:
+    patch = (edge, edge, edge)
+    batch = suggest_batch_size(patch, 1, 2, available)
     limit = available * 0.85
-    assert estimate_gpu_memory_required((64, 64, 64), batch) <= limit
-    assert estimate_gpu_memory_required((64, 64, 64), batch + 1) > limit
+    assert estimate_gpu_memory_required(patch, batch) <= limit
+    assert estimate_gpu_memory_required(patch, batch + 1) > limit
+
+
+def test_a_patch_of_half_the_edge_allows_eight_times_the_batch() -> None:
+    """A batch of 8 small patches has the voxels of one large patch, so as many fit, and up to 7 more."""
+    large = suggest_batch_size((64, 64, 64), 1, 2, 4.0)
+    small = suggest_batch_size((32, 32, 32), 1, 2, 4.0)
+    assert small // 8 == pytest.approx(large, abs=1)
 
 
 def test_a_batch_that_fits_exactly_is_taken() -> None:
@@ -149,6 +157,9 @@ def test_binary_search_finds_the_last_that_fits_from_any_guess(answer: int, star
     ("options", "message"),
     [
         ({"patch_size": (64, 64)}, "patch_size must have three axes"),
+        ({"patch_size": (64.5, 64, 64)}, "patch_size must have three axes .ZYX. of whole numbers"),
+        ({"patch_size": "abc"}, "patch_size must have three axes .ZYX. of whole numbers"),
+        ({"batch_size": True}, "batch_size must be a whole number of at least 1, got True"),
         ({"patch_size": (60, 64, 64)}, "60 must be a multiple of 16"),
         ({"num_pool_stages": 1}, "num_pool_stages must be at least 2, got 1"),
         ({"base_features": 0}, "base_features must be positive, got 0"),
