@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ from .sidecar import save_histograms
 from .tasks import CaseTask, is_retried, journalled_classes, run_tasks
 
 if TYPE_CHECKING:
-    from .case import ProfileOptions
+    from .case import CaseResult, ProfileOptions
 
 
 MANY_HEADERS = 1000
@@ -67,6 +68,61 @@ def profile_dataset(
         OSError: the journal's folder cannot be written.
     """
     began = time.perf_counter()
+    with profiled_cases(
+        dataset,
+        options,
+        jobs=jobs,
+        backend=backend,
+        label_kind=label_kind,
+        on_event=on_event,
+        journal=journal,
+        case_timeout=case_timeout,
+    ) as cases:
+        provenance = Provenance(
+            program="profile-dataset",
+            version=installed_version(),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            options=dict(stated_options or {}),
+            seconds=round(time.perf_counter() - began, 3),
+        )
+        if histograms is not None and cases.results:
+            save_histograms(cases.results, histograms)
+        return assemble_fingerprint(
+            cases.dataset,
+            cases.results,
+            cases.failures,
+            Declared(kind=label_kind, ignore=cases.options.ignore_label),
+            provenance,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ProfiledCases:
+    """Every case with its result, in the order of the data set; the data set is not put together yet."""
+
+    dataset: DiscoveredDataset
+    """Without label maps where the user wants none."""
+    options: ProfileOptions
+    """With the ignore label of the data set."""
+    results: list[Result]
+    failures: list[Failure]
+    content: Callable[[str], bytes]
+    """The encoded result of a profiled case, by its id, from the journal."""
+
+
+@contextmanager
+def profiled_cases(
+    dataset: DiscoveredDataset,
+    options: ProfileOptions,
+    *,
+    jobs: int | None = None,
+    backend: Backend | None = None,
+    label_kind: LabelKind | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    journal: Path | None = None,
+    case_timeout: float | None = None,
+) -> Iterator[ProfiledCases]:
+    """Profile every case; see :func:`profile_dataset`. Results may be read from the journal until the end."""
     if label_kind == "none":
         dataset = replace(dataset, cases=tuple(replace(case, label=None) for case in dataset.cases))
     options = _with_ignore(options, dataset)
@@ -75,28 +131,19 @@ def profile_dataset(
         store.open()
         progress = _Progress(dataset, on_event)
         chosen = backend or LocalBackend(jobs or _default_jobs(options, len(dataset.cases)))
+        names = _entry_names(dataset, options)
         try:
-            results = _run(dataset, options, store, progress, backend=chosen, timeout=case_timeout)
+            found = _run(dataset, options, store, progress, names, backend=chosen, timeout=case_timeout)
         finally:
             if backend is None:
                 chosen.stop()
         progress.tell("summary")
-        provenance = Provenance(
-            program="profile-dataset",
-            version=installed_version(),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            options=dict(stated_options or {}),
-            seconds=round(time.perf_counter() - began, 3),
-        )
-        profiled = [result for result in results if not isinstance(result, Failure)]
-        if histograms is not None and profiled:
-            save_histograms(profiled, histograms)
-        return assemble_fingerprint(
+        yield ProfiledCases(
             dataset,
-            profiled,
-            [result for result in results if isinstance(result, Failure)],
-            Declared(kind=label_kind, ignore=options.ignore_label),
-            provenance,
+            options,
+            [result for result in found if not isinstance(result, Failure)],
+            [result for result in found if isinstance(result, Failure)],
+            lambda case: store.content(names[case]),
         )
 
 
@@ -117,11 +164,18 @@ def _with_ignore(options: ProfileOptions, dataset: DiscoveredDataset) -> Profile
     return options
 
 
+def _entry_names(dataset: DiscoveredDataset, options: ProfileOptions) -> dict[str, str]:
+    """The journal entry of every case."""
+    depends_on = (options, os.fspath(dataset.root.absolute()))
+    return {case.id: entry_name(case, depends_on) for case in dataset.cases}
+
+
 def _run(
     dataset: DiscoveredDataset,
     options: ProfileOptions,
     store: Journal,
     progress: _Progress,
+    names: Mapping[str, str],
     *,
     backend: Backend,
     timeout: float | None,
@@ -129,25 +183,29 @@ def _run(
     """Results of all cases, in the order of the data set."""
     found: dict[str, Result | Failure] = {}
     tasks: list[CaseTask] = []
-    keeper = ResultKeeper(store)
+    keeper = ResultKeeper()
     share = backend.workers > 1
-    depends_on = (options, os.fspath(dataset.root.absolute()))
-    names = {case.id: entry_name(case, depends_on) for case in dataset.cases}
     for case in dataset.cases:
-        task = CaseTask(case, dataset.root, options, names[case.id], store.folder, share)
+        task = CaseTask(
+            case, dataset.root, options, names[case.id], store.folder, share, keep=not backend.remote
+        )
         known = store.read(task.name)
         if known is None:
             tasks.append(task)
         else:
-            found[case.id] = keeper.keep(known, task.name)
+            found[case.id] = _kept(keeper, known, store, task.name)
     progress.tell("begin", jobs=max(1, min(backend.workers, len(tasks))))
     for case_id, resumed in found.items():
         progress.finish(case_id, resumed, resumed=True)
     for task, result in run_tasks(backend, store, tasks, timeout):
-        found[task.case.id] = keeper.keep(result, task.name)
+        found[task.case.id] = _kept(keeper, result, store, task.name)
         progress.finish(task.case.id, result)
     store.prune(names.values(), {names[i] for i, result in found.items() if is_retried(result)})
     return [found[case.id] for case in dataset.cases]
+
+
+def _kept(keeper: ResultKeeper, result: CaseResult | Failure, store: Journal, name: str) -> Result | Failure:
+    return result if isinstance(result, Failure) else keeper.keep(result, store, name)
 
 
 def _default_jobs(options: ProfileOptions, cases: int) -> int:

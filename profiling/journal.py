@@ -116,11 +116,16 @@ class Journal:
     def read(self, name: str) -> Any | None:
         """The result of a finished case, or None where there is none that can be used."""
         try:
-            return decode(self._content(name), self.classes)
+            return decode(self.content(name), self.classes)
         except (OSError, CodecError):
             return None
 
-    def _content(self, name: str) -> bytes:
+    def content(self, name: str) -> bytes:
+        """The bytes of an entry.
+
+        Raises:
+            OSError: there is none.
+        """
         if name not in self._packed:
             return (self.folder / f"{name}{ENTRY_SUFFIX}").read_bytes()
         path, offset, length = self._packed[name]

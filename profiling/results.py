@@ -7,10 +7,10 @@ asked for. The summary goes over them three times.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from .fingerprint import CaseFingerprint, Failure
-from .journal import Journal
+from .fingerprint import CaseFingerprint
 from .labels import LabelTable
 from .statistics import Distribution
 
@@ -46,12 +46,25 @@ class Result(Protocol):
         """See :class:`.labels.LabelTable`."""
 
 
+class Store(Protocol):
+    """Where results lie by name: a journal, or a shard's file."""
+
+    @property
+    def folder(self) -> Path:
+        """For messages."""
+        ...
+
+    def read(self, name: str) -> CaseResult | None:
+        """The result; None where there is none any more."""
+        ...
+
+
 class JournalledResult:
     """A case's result without its distributions, which are read from the journal."""
 
     __slots__ = ("_name", "_store", "fingerprint", "labels")
 
-    def __init__(self, result: CaseResult, store: Journal, name: str) -> None:
+    def __init__(self, result: CaseResult, store: Store, name: str) -> None:
         self.fingerprint = result.fingerprint
         self.labels = result.labels
         self._store, self._name = store, name
@@ -80,18 +93,16 @@ class JournalledResult:
 class ResultKeeper:
     """Decides which results stay in memory."""
 
-    def __init__(self, store: Journal, limit: int = KEPT_BYTES) -> None:
-        self._store, self._room = store, limit
+    def __init__(self, limit: int = KEPT_BYTES) -> None:
+        self._room = limit
 
-    def keep(self, result: CaseResult | Failure, name: str) -> Result | Failure:
-        """The result as it is while there is room, else one that reads from the journal entry ``name``."""
-        if isinstance(result, Failure):
-            return result
+    def keep(self, result: CaseResult, store: Store, name: str) -> Result:
+        """The result as it is while there is room, else one that reads from the entry ``name``."""
         size = sum(stored_size(d) for d in (*result.foreground, *result.nonzero))
         if size <= self._room:
             self._room -= size
             return result
-        return JournalledResult(result, self._store, name)
+        return JournalledResult(result, store, name)
 
 
 def stored_size(distribution: Distribution | None) -> int:

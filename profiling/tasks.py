@@ -42,6 +42,8 @@ class CaseTask:
     journal: Path
     share: bool = False
     """Whether a huge case comes back as :class:`.parts.Split`."""
+    keep: bool = True
+    """Whether the worker journals the result; else whoever gets it does (:attr:`Backend.remote`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,10 @@ def run_tasks(
     )
     batches = make_batches(tasks, backend.workers) if timeout is None else []
     outcomes: Iterator[tuple[CaseTask, CaseResult | Failure | Split | Crash]]
-    outcomes = _run_batched(backend, store, batches, whole) if batches else _run_singly(backend, whole, tasks)
+    if batches:
+        outcomes = _run_batched(backend, store, batches, whole)
+    else:
+        outcomes = _run_singly(backend, store, whole, tasks)
     for task, outcome in outcomes:
         if isinstance(outcome, Split):
             shared.append(JoinTask(task, outcome.parts))
@@ -178,19 +183,27 @@ def _run_batched(
     )
     lost: list[CaseTask] = []
     for batch, outcome in backend.run(work, batches):
+        if backend.remote and not isinstance(outcome, Crash):
+            _journal_batch(store, batch, outcome)
         store.open_pack(batch.name)
         if isinstance(outcome, Crash):
             lost += batch.cases
         else:
             yield from zip(batch.cases, outcome, strict=True)
     if lost:
-        yield from _run_singly(backend, whole, lost)
+        yield from _run_singly(backend, store, whole, lost)
 
 
 def _run_singly(
-    backend: Backend, whole: Work[CaseTask, CaseResult | Failure | Split], tasks: Sequence[CaseTask]
+    backend: Backend,
+    store: Journal,
+    whole: Work[CaseTask, CaseResult | Failure | Split],
+    tasks: Sequence[CaseTask],
 ) -> Iterator[tuple[CaseTask, CaseResult | Failure | Split | Crash]]:
-    yield from backend.run(whole, tasks)
+    for task, outcome in backend.run(whole, tasks):
+        if backend.remote and not isinstance(outcome, Split | Crash):
+            _journal(store, task.name, outcome)
+        yield task, outcome
 
 
 def _run_shared(
@@ -221,13 +234,15 @@ def _run_shared(
         timeout=timeout,
     )
     for join, joined in backend.run(joins, [join for join in shared if join.whole.name not in failed]):
+        if backend.remote and not isinstance(joined, Crash):
+            _journal(store, join.whole.name, joined)
         yield join.whole, _settled(join.whole, joined, timeout)
 
 
 def run_case(task: CaseTask) -> CaseResult | Failure | Split:
-    """One case in a worker: its result, or its failure, journalled before it is returned; never raises."""
+    """One case in a worker: its result, or its failure, journalled before it is returned."""
     result = _profile(task)
-    if not isinstance(result, Split):
+    if task.keep and not isinstance(result, Split):
         _journal(Journal(task.journal, ()), task.name, result)
     return result
 
@@ -235,10 +250,8 @@ def run_case(task: CaseTask) -> CaseResult | Failure | Split:
 def run_batch(batch: BatchTask) -> list[CaseResult | Failure | Split]:
     """Several cases in a worker, journalled together."""
     results = [_profile(task) for task in batch.cases]
-    named = zip(batch.cases, results, strict=True)
-    kept = {task.name: r for task, r in named if not isinstance(r, Split) and not is_retried(r)}
-    if kept:
-        Journal(batch.cases[0].journal, ()).write_pack(batch.name, kept)
+    if batch.cases[0].keep:
+        _journal_batch(Journal(batch.cases[0].journal, ()), batch, results)
     return results
 
 
@@ -270,7 +283,8 @@ def run_join(task: JoinTask) -> CaseResult | Failure:
         return store.read(part_name(whole.name, part, task.parts))
 
     result = _guarded(whole, lambda: join_parts(whole.case, whole.root, whole.options, task.parts, load))
-    _journal(store, whole.name, result)
+    if whole.keep:
+        _journal(store, whole.name, result)
     return result
 
 
@@ -300,6 +314,13 @@ def _journal(store: Journal, name: str, result: CaseResult | Failure) -> None:
         store.write(name, result)
 
 
+def _journal_batch(store: Journal, batch: BatchTask, results: Sequence[CaseResult | Failure | Split]) -> None:
+    named = zip(batch.cases, results, strict=True)
+    kept = {task.name: r for task, r in named if not isinstance(r, Split) and not is_retried(r)}
+    if kept:
+        store.write_pack(batch.name, kept)
+
+
 def _where(error: BaseException) -> str:
     """Module and line in which an unforeseen exception arose."""
     trace = error.__traceback__
@@ -323,9 +344,10 @@ def _settled(task: CaseTask, outcome: R | Crash, timeout: float | None) -> R | F
     if outcome.timed_out:
         reason = f"{files[0]}: not finished after {timeout:g} s (--case-timeout); the worker was ended"
         return Failure(id=task.case.id, files=files, kind="timeout", reason=reason)
-    exit_code = f" with {outcome.detail}" if outcome.detail else ""
+    how = f" with {outcome.detail}" if outcome.detail else ""
+    how += f" on {outcome.host}" if outcome.host else ""
     reason = (
-        f"{files[0]}: the worker that held this case was killed or crashed{exit_code}, twice; "
+        f"{files[0]}: the worker that held this case was killed or crashed{how}, twice; "
         "out of memory, or a defect in a codec: see the system log, or use fewer --jobs"
     )
     return Failure(id=task.case.id, files=files, kind="killed", reason=reason)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from .parser import Parser
+from .profile_cluster import add_cluster_options, check_cluster_usage, chosen_backend
 from .report_option import add_report_option, report_problem, write_dataset_report
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     running.add_argument(
         "--fresh", action="store_true", help="read every case again, whatever the journal knows"
     )
+    add_cluster_options(parser)
     output = parser.add_argument_group("output")
     output.add_argument(
         "-o",
@@ -209,11 +211,12 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if arguments.fresh and journal.is_dir():
         Journal(journal, ()).prune(())
     try:
-        with _progress(arguments) as progress:
+        with chosen_backend(arguments, dataset) as backend, _progress(arguments) as progress:
             fingerprint = profile_dataset(
                 dataset,
                 options,
                 jobs=arguments.jobs,
+                backend=backend,
                 label_kind=kind,
                 on_event=progress,
                 journal=journal,
@@ -256,6 +259,7 @@ def _check_usage(arguments: argparse.Namespace, parser: argparse.ArgumentParser)
         parser.error(f"--output {output}: the folder {output.parent} does not exist")
     if (problem := report_problem(arguments)) is not None:
         parser.error(problem)
+    check_cluster_usage(arguments, parser)
     axes: str | None = arguments.axes
     if axes is not None and (len(set(axes)) != len(axes) or not set(axes) <= set("ctzyx") or len(axes) < 2):
         parser.error(f"--axes {axes}: use each of the letters c, t, z, y, x at most once, e.g. czyx")

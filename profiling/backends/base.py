@@ -23,6 +23,8 @@ class Crash:
     timed_out: bool
     detail: str
     """The worker's exit as the pool names it, e.g. ``SIGKILL(-9)``; may be empty."""
+    host: str = ""
+    """The machine it died on, if it is not this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,10 @@ class Backend(ABC):
 
     workers: int
     """Tasks that run at the same time, for progress and for cutting work into parts."""
+    remote: bool = False
+    """Whether workers are on other machines. A file that one of them has just written may be invisible here
+    for up to a minute (NFS remembers that a name was missing: ``lookupcache`` in nfs(5)), so that this
+    process journals the results of cases itself instead of looking for what workers wrote."""
 
     @abstractmethod
     def run(self, work: Work[T, R], tasks: Sequence[T]) -> Iterator[tuple[T, R | Crash]]:
