@@ -118,6 +118,29 @@ def query() -> tuple[SmiGpu, ...]:
     return with_slices(cards, parse_mig(_run(program, "-L"))) if cards else ()
 
 
+def parse_processes(text: str, pid: int) -> int | None:
+    """Bytes that a process holds on all cards, from ``--query-compute-apps=pid,used_memory``.
+
+    None where the driver does not list it, as in containers with process ids of their own.
+    """
+    used = [
+        int(memory) * MIB
+        for line in text.splitlines()
+        for number, _, memory in [line.replace(" ", "").partition(",")]
+        if number == str(pid) and memory.isdigit()
+    ]
+    return sum(used) if used else None
+
+
+def process_memory(pid: int) -> int | None:
+    """What the driver shows for a process; None without a driver, or where it does not tell."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    fields = "--query-compute-apps=pid,used_memory"
+    return parse_processes(_run(program, fields, "--format=csv,noheader,nounits"), pid)
+
+
 def _run(*command: str) -> str:
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)

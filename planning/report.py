@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 from voxplan.plans.schema import DatasetPlan, Decision, ExperimentPlan, Hardware, PlansDocument
 
 from .comparison import Difference
+from .verification import compare
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
 GIB = 1024**3
+UNUSED_SHARE = 0.1
+"""Of the budget, from which it is worth a line that it stays unused."""
 
 
 def print_plans(document: PlansDocument, console: Console) -> None:
@@ -21,6 +24,7 @@ def print_plans(document: PlansDocument, console: Console) -> None:
     _print_hardware(document.hardware, console)
     _print_dataset(document.dataset, console)
     console.print(_plans_table(document))
+    _print_notes(document, console)
     for name, reason in document.failures.items():
         _line(console, "no plan ", f"{name}: {reason}", "red")
     print_warnings(document, console)
@@ -103,9 +107,35 @@ def _plans_table(document: PlansDocument) -> Table:
             f"{plan.memory.budget / GIB:.1f}",
             style=style,
         )
-    if document.recommended:
-        table.caption = "* recommended; batch per GPU (x accumulation); predicted memory of the budget"
     return table
+
+
+def _print_notes(document: PlansDocument, console: Console) -> None:
+    """What the columns mean, what stays unused, and what was measured."""
+    per = "batch per step" if not document.hardware.gpus else "batch per GPU and step"
+    mark = "* recommended; " if document.recommended else ""
+    _line(console, "", f"{mark}{per} (x accumulation); predicted memory of the budget", "dim")
+    for name, plan in document.plans.items():
+        patch, batch = plan.limits.get("patch_size"), plan.limits.get("batch_size")
+        unused = plan.memory.budget - plan.memory.total
+        if batch not in (None, "memory", "user") and unused > UNUSED_SHARE * plan.memory.budget:
+            limits = f"the batch by the {batch}" if patch == "memory" else f"by {patch} and {batch}"
+            _line(console, "- ", f"{name}: limited {limits}; {unused / GIB:.1f} GiB stay unused", "dim")
+        _print_measured(name, plan, console)
+
+
+def _print_measured(name: str, plan: ExperimentPlan, console: Console) -> None:
+    found = compare(plan)
+    if found is None:
+        return
+    measured = plan.memory.measured or {}
+    text = (
+        f"{name}: {found.what} predicted {found.predicted / GIB:.2f} GiB, measured {found.measured / GIB:.2f}"
+    )
+    if "next_batch_size" in measured:
+        verdict = "does not run" if measured["next_out_of_memory"] else "runs as well"
+        text += f"; batch {measured['next_batch_size']} {verdict}"
+    _line(console, "verified ", text, "green")
 
 
 def print_explanation(document: PlansDocument, console: Console) -> None:

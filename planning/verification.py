@@ -1,114 +1,144 @@
-"""Running a planned step on the GPU at hand: measured bytes beside the predicted ones."""
+"""Predicted against measured: the planned step must run, the next larger one not; ``fit`` makes it so."""
 
 from __future__ import annotations
 
-import gc
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from voxplan.plans.schema import IGNORE_BINARY, DatasetPlan, ExperimentPlan, PlansDocument
+from voxplan.plans.schema import DatasetPlan, Decision, ExperimentPlan, Limit, PlansDocument
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+from .planned_step import StepOutcome
+from .rebatching import largest_allowed, with_batch
+from .step_runner import StepRunner, runner_for
 
-    from voxplan.plans.build import Plan
-
-STEPS = 3
-"""The first has no optimizer state yet; the third is past all first-time allocations."""
+GIB = 1024**3
 
 
-class NoGpuError(RuntimeError):
-    """There is no CUDA GPU to verify on."""
+def verify_document(
+    document: PlansDocument, *, fit: bool = False, runner: StepRunner | None = None
+) -> PlansDocument:
+    """The document with ``memory.measured`` filled in for every plan, and with ``fit`` the batch adapted.
 
+    Every plan's step runs at its budget. Where memory limits the batch, one sample more runs too, and should
+    not fit. With ``fit`` the batch becomes the largest that runs, within the plan's other limits; a batch
+    that the user has set stays.
 
-def verify_document(document: PlansDocument) -> PlansDocument:
-    """The document with ``memory.measured`` filled in for every plan.
-
-    Each plan's step runs under ``set_per_process_memory_fraction`` at its budget, so that cuDNN chooses as it
-    would on a card of that size. A step that runs out of memory is recorded as such.
+    Args:
+        document: the plans.
+        fit: whether the batch is adapted to what was measured.
+        runner: where to run; None for this machine.
 
     Raises:
-        NoGpuError: torch sees no CUDA GPU.
+        NoGpuError: the plans are for a GPU and there is none.
+        VerificationError: the GPU here is too small for the budget, or a step failed otherwise.
     """
-    import torch
-
-    if not torch.cuda.is_available():
-        msg = "--verify runs the planned steps on a CUDA GPU, and torch sees none on this machine"
-        raise NoGpuError(msg)
-    plans = {}
-    for name, plan in document.plans.items():
-        measured = measure_plan(name, plan, document.dataset)
-        memory = plan.memory.model_copy(update={"measured": measured})
-        plans[name] = plan.model_copy(update={"memory": memory})
+    where = runner or runner_for(document.plans)
+    plans = {name: _verified(document, plan, where, fit=fit) for name, plan in document.plans.items()}
     return document.model_copy(update={"plans": plans})
 
 
-def measure_plan(name: str, experiment: ExperimentPlan, dataset: DatasetPlan) -> dict[str, int]:
-    """Peak bytes of the planned step on the current CUDA device; ``out_of_memory`` is 1 where it failed."""
-    import torch
+def _verified(
+    document: PlansDocument, plan: ExperimentPlan, runner: StepRunner, *, fit: bool
+) -> ExperimentPlan:
+    trials = _Trials(plan, document.dataset, runner)
+    limit = plan.limits.get("batch_size")
+    batch = plan.batch_size
+    if fit and limit not in (None, "user"):
+        most, rule = largest_allowed(plan, document)
+        batch = largest_running(trials.runs, batch, most)
+        limit = rule if batch == most else "memory"
+    if batch and limit == "memory":
+        trials.runs(batch + 1)
+    if batch not in (0, plan.batch_size):
+        plan = _adapted(document, plan, batch, limit or "memory", trials)
+    return _reported(plan, trials, fit=fit)
 
-    from voxplan.plans.build import Plan
 
-    plan = Plan(name, experiment, dataset)
-    device = torch.device("cuda", torch.cuda.current_device())
-    total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(
-        min(1.0, max(1, experiment.memory.budget - experiment.memory.context) / total), device
+def largest_running(runs: Callable[[int], bool], start: int, most: int) -> int:
+    """The largest batch up to ``most`` that runs, looked for from ``start`` outwards; 0 if none does."""
+    good, bad = 0, most + 1
+    trial, step = min(start, most), 1
+    while bad - good > 1:
+        if runs(trial):
+            good = trial
+        else:
+            bad = trial
+        if good == 0:
+            trial = bad // 2
+        elif bad > most:
+            trial = min(good + step, most)
+            step *= 2
+        else:
+            trial = (good + bad) // 2
+    return good
+
+
+class _Trials:
+    """Steps of one plan at several batches, each run once."""
+
+    def __init__(self, plan: ExperimentPlan, dataset: DatasetPlan, runner: StepRunner) -> None:
+        self.plan, self.dataset, self.runner = plan, dataset, runner
+        self.outcomes: dict[int, StepOutcome] = {}
+
+    def at(self, batch: int) -> StepOutcome:
+        if batch not in self.outcomes:
+            experiment = self.plan.model_copy(update={"batch_size": batch, "global_batch_size": batch})
+            self.outcomes[batch] = self.runner.run(experiment, self.dataset)
+        return self.outcomes[batch]
+
+    def runs(self, batch: int) -> bool:
+        return self.at(batch).ran
+
+
+def _adapted(
+    document: PlansDocument, plan: ExperimentPlan, batch: int, limit: Limit, trials: _Trials
+) -> ExperimentPlan:
+    budget = plan.memory.budget / GIB
+    why = (
+        f"measured on {trials.runner.device} under {budget:.1f} GiB: {batch} runs"
+        f"{f', {batch + 1} does not' if limit == 'memory' else ''} (predicted {plan.batch_size})"
     )
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats(device)
-    failed = 0
-    try:
-        run_steps(plan, device, STEPS)
-    except torch.cuda.OutOfMemoryError:
-        failed = 1
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
-    measured = {
-        "allocated": torch.cuda.max_memory_allocated(device),
-        "reserved": torch.cuda.max_memory_reserved(device),
-        "out_of_memory": failed,
-    }
-    gc.collect()
-    torch.cuda.empty_cache()
-    return measured
+    return with_batch(document, plan, batch, limit, Decision(by="hardware", why=why))
 
 
-def run_steps(plan: Plan, device: torch.device, steps: int) -> list[float]:
-    """Whole training steps on random data, as training runs them; the losses."""
-    from voxplan.plans.inference import effective_precision
-    from voxplan.plans.training import prepare_training, training_step
+def _reported(plan: ExperimentPlan, trials: _Trials, *, fit: bool) -> ExperimentPlan:
+    """The plan with what was measured, and warnings where it contradicts the prediction."""
+    batch = plan.batch_size
+    outcome = trials.at(batch)
+    measured = {"batch_size": batch, "allocated": outcome.allocated, "reserved": outcome.reserved}
+    if outcome.process is not None:
+        measured["process"] = outcome.process
+    measured["out_of_memory"] = int(not outcome.ran)
+    following = trials.outcomes.get(batch + 1)
+    if following is not None:
+        measured |= {"next_batch_size": batch + 1, "next_out_of_memory": int(not following.ran)}
+    memory = plan.memory.model_copy(update={"measured": measured, "fits": outcome.ran})
+    warnings = list(plan.warnings)
+    remedy = "plan with a smaller --memory-fraction" if fit else "--fit finds a batch that runs"
+    if not outcome.ran:
+        warnings.append(f"VERIFIED: out of memory at batch {batch} ({outcome.reason}); {remedy}")
+    elif following is not None and following.ran:
+        warnings.append(f"VERIFIED: batch {batch + 1} runs as well; --fit takes it")
+    if plan.global_batch_size > batch:
+        warnings.append("verified on one GPU: DistributedDataParallel's own memory was not measured")
+    return plan.model_copy(update={"memory": memory, "warnings": tuple(dict.fromkeys(warnings))})
 
-    state = prepare_training(plan, device)
-    loss_function = plan.build_loss().to(device)
-    losses = []
-    for seed in range(steps):
-        image, target = random_batch(plan, device, seed)
-        loss = training_step(
-            state.network,
-            loss_function,
-            state.optimizer,
-            image,
-            target,
-            precision=effective_precision(plan.precision, device),
-            scaler=state.scaler,
-        )
-        losses.append(float(loss))
-    return losses
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Predicted and measured bytes of one plan, like with like."""
+
+    predicted: int
+    measured: int
+    what: str
+    """``process``, or ``reserved`` where the driver does not tell what the process holds."""
 
 
-def random_batch(plan: Plan, device: torch.device, seed: int) -> tuple[Tensor, Tensor]:
-    """Noise of the plan's shapes: image (B, C, *patch), target as the task's loss takes it."""
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
-    shape = (plan.batch_size, plan.dataset.in_channels, *plan.patch_size)
-    image = torch.randn(shape, generator=generator)
-    if plan.loss.name == "dice_ce":
-        shape = (plan.batch_size, 1, *plan.patch_size)
-        target = torch.randint(plan.dataset.out_channels, shape, generator=generator, dtype=torch.int16)
-    else:
-        shape = (plan.batch_size, plan.dataset.out_channels, *plan.patch_size)
-        target = torch.randint(2, shape, generator=generator, dtype=torch.uint8)
-        target[..., :1] = IGNORE_BINARY
-    return image.to(device), target.to(device)
+def compare(plan: ExperimentPlan) -> Comparison | None:
+    """Predicted beside measured; None where nothing was measured, or the step did not run."""
+    measured = plan.memory.measured
+    if not measured or measured.get("out_of_memory") or not measured["reserved"]:
+        return None
+    if "process" in measured:
+        return Comparison(predicted=plan.memory.total, measured=measured["process"], what="process")
+    return Comparison(predicted=plan.memory.reserved, measured=measured["reserved"], what="reserved")
