@@ -28,7 +28,10 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
 @contextlib.contextmanager
 def writing_atomically(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """As :func:`write_atomically`, for a file that is written piece by piece."""
-    descriptor, temporary = _open_beside(path)
+    try:
+        descriptor, temporary = _open_beside(path)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -36,10 +39,20 @@ def writing_atomically(path: Path, *, durable: bool = True) -> Iterator[BinaryIO
                 file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.filename in (None, os.fspath(temporary)):
+            raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
         raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed runs left of a file; for who alone writes it."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(path.parent):
+            if entry.name.startswith(f".{path.name}.") and entry.name.endswith(".tmp"):
+                Path(entry).unlink(missing_ok=True)
 
 
 def _open_beside(path: Path) -> tuple[int, Path]:

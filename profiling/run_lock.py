@@ -21,6 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from .files import remove_leftovers
+
 HEARTBEAT_SECONDS: Final = 20.0
 SILENT_SECONDS: Final = 300.0
 """Silence after which another machine's run counts as dead: far longer than NFS caches attributes (60 s)."""
@@ -77,6 +79,8 @@ def output_locked(output: Path) -> Iterator[None]:
     heart = threading.Thread(target=_beat, args=(path, over), name="lock heartbeat", daemon=True)
     heart.start()
     try:
+        for written in (output, output.with_name(f"{output.stem}.histograms.npz")):
+            remove_leftovers(written)
         yield
     finally:
         over.set()
@@ -150,7 +154,10 @@ def _create(path: Path, mine: Holder) -> bool:
     temporary = path.with_name(f".{path.name}.{mine.token}.tmp")
     content = (json.dumps(asdict(mine)) + "\n").encode()
     try:
-        temporary.write_bytes(content)
+        try:
+            temporary.write_bytes(content)
+        except OSError as error:
+            raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
         try:
             os.link(temporary, path)
         except FileExistsError:

@@ -94,7 +94,7 @@ class _Runner:
             "seed": left[0],
             "what": "",
             "outcome": how,
-            "reason": trace[:2000],
+            "reason": _culprit(trace),
             "finding": how,
             "peak": 0,
         }
@@ -103,6 +103,12 @@ class _Runner:
         if self.seeds:
             self._start()
         return bool(self.seeds)
+
+
+def _culprit(trace: str) -> str:
+    """What the thread that crashed was doing, or of a hang the main one: the last in the list."""
+    _, found, current = trace.partition("Current thread")
+    return current[:3000] if found else trace[-3000:]
 
 
 def _work(seeds: list[int], output: Path, trace: Path, limit: float) -> None:
