@@ -24,6 +24,7 @@ from .schema import (
     Decision,
     ExperimentPlan,
     Floats,
+    Fold,
     Hardware,
     InferenceChoice,
     Ints,
@@ -104,6 +105,17 @@ class Plan:
         """GPUs that the plan trains on; 1 for a CPU."""
         return self.global_batch_size // self.batch_size
 
+    def with_batch(self, batch_size: int, accumulation: int, *, why: str) -> Plan:
+        """This plan with another batch per GPU and accumulation; its memory stays that of the planned one."""
+        decision = Decision(by="hardware", why=why)
+        changes = {
+            "batch_size": batch_size,
+            "global_batch_size": batch_size * self.devices,
+            "accumulation": accumulation,
+            "decisions": {**self.decisions, "batch_size": decision, "accumulation": decision},
+        }
+        return Plan(self.name, self.experiment.model_copy(update=changes), self.dataset)
+
     def build_network(self, device: torch.device | str | None = None) -> nn.Module:
         """The network, on ``device`` (torch's default device if None); ``"meta"`` allocates nothing.
 
@@ -182,7 +194,7 @@ class Plan:
         return normalize(volume, self.dataset, case_id=case_id)
 
     def make_dataset(
-        self, cases: Sequence[CaseSource], training: bool = True, seed: int = 0, fold: int = 0
+        self, cases: Sequence[CaseSource], training: bool = True, seed: int = 0, fold: Fold = 0
     ) -> torch.utils.data.Dataset[Any]:
         """Patches of these cases, read lazily; see :mod:`voxplan.plans.data`."""
         from .data import make_dataset

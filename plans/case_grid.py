@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from voxplan.profiling.formats.base import CaseSource, FormatError, Region
 
 from .case_reader import CaseHeader, CaseReader
 from .normalization import CaseMoments, needs_case_numbers, normalize_channels
+from .prepared import PreparedBox, prepare
 from .resampling import AxisGrid, Order, resample, resample_labels, target_shape, thick_axis
 from .sampling import Box, LocationReservoir, scan_regions
 from .schema import CaseNumbers, DatasetPlan
@@ -84,6 +85,18 @@ class CaseGrid:
             1 if by_value and axis != thick else 0 for axis in range(3)
         )
         self.boxes = tuple(box for box in boxes if all(low < high for low, high in self.window(box)))
+        self.keep: Literal["ram", "disk"] | None = None
+        """Whether resampled boxes are kept, and where."""
+        self._prepared: dict[Box, PreparedBox] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Other processes map or make prepared boxes themselves."""
+        return {**self.__dict__, "_prepared": {}}
+
+    @property
+    def identity(self) -> bool:
+        """Nothing is resampled."""
+        return all(grid.identity for grid in self.grids)
 
     def window(self, box: Box) -> tuple[Range, ...]:
         """The part of the target grid whose centres lie in a box of stored voxels."""
@@ -115,18 +128,10 @@ class CaseGrid:
             (max(start, first), min(stop, first + length))
             for (start, stop), first, length in zip(self.window(box), origin, size, strict=True)
         )
-        image_region = self._region(box, inner, self.image_orders)
-        numbers = self.case_numbers(reader)
-        image = reader.image(self.source, image_region)
-        image = normalize_channels(image, self.dataset.normalization, numbers)
-        first = [part.start for part in image_region]
-        image = resample(image, self.grids, first, inner, self.image_orders)
-        values = None
-        if labels:
-            region = self._region(box, inner, self.label_orders)
-            values = reader.label(self.source, region)
-            first = [part.start for part in region]
-            values = resample_labels(values, self.grids, first, inner, self.label_orders)
+        if self.keep is not None and self.source.label is not None:
+            image, values = self._cut(self.prepared(reader, box), box, inner)
+        else:
+            image, values = self.resampled(reader, box, inner, labels=labels)
         pads = [
             (low - begin, begin + length - high)
             for (low, high), begin, length in zip(inner, origin, size, strict=True)
@@ -139,6 +144,39 @@ class CaseGrid:
             labels=None if values is None else np.pad(values, pads),
             valid=valid,
         )
+
+    def prepared(self, reader: CaseReader, box: Box) -> PreparedBox:
+        """The whole box, resampled at first use."""
+        if box not in self._prepared:
+            assert self.keep is not None
+            self._prepared[box] = prepare(self, box, reader, self.keep)
+        return self._prepared[box]
+
+    def _cut(
+        self, whole: PreparedBox, box: Box, inner: Sequence[Range]
+    ) -> tuple[NDArray[np.float32], NDArray[Any] | None]:
+        where = tuple(
+            slice(low - start, high - start)
+            for (low, high), (start, _) in zip(inner, self.window(box), strict=True)
+        )
+        return np.array(whole.image[:, *where]), np.array(whole.labels[where])
+
+    def resampled(
+        self, reader: CaseReader, box: Box, inner: Sequence[Range], *, labels: bool = True
+    ) -> tuple[NDArray[np.float32], NDArray[Any] | None]:
+        """Image and label map of target voxels ``inner``, which lie inside the box, from the files."""
+        image_region = self._region(box, inner, self.image_orders)
+        numbers = self.case_numbers(reader)
+        image = reader.image(self.source, image_region)
+        image = normalize_channels(image, self.dataset.normalization, numbers)
+        first = [part.start for part in image_region]
+        image = resample(image, self.grids, first, inner, self.image_orders)
+        if not labels:
+            return image, None
+        region = self._region(box, inner, self.label_orders)
+        values = reader.label(self.source, region)
+        first = [part.start for part in region]
+        return image, resample_labels(values, self.grids, first, inner, self.label_orders)
 
     def _region(self, box: Box, inner: Sequence[Range], orders: Sequence[Order]) -> Region:
         """Stored voxels, inside the box, that the target voxels need."""

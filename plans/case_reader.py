@@ -178,6 +178,11 @@ class CaseReader:
         width = sum(header.channels * header.dtype.itemsize for header in headers)
         return (int(block[0]), int(block[1]), int(block[2])), width
 
+    def release(self, case: CaseSource) -> None:
+        """Let go of what is held of a case in memory."""
+        for source in (*case.images, *((case.label,) if case.label else ())):
+            self._held.pop(source, None)
+
     def warm(self, cases: Sequence[CaseSource]) -> None:
         """Fill the cache before workers start."""
         for case in cases:

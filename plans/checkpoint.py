@@ -44,11 +44,7 @@ def save_checkpoint(path: Path, plan: Plan, state: TrainingState) -> None:
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "plan": {
-            "name": plan.name,
-            "experiment": plan.experiment.model_dump_json(),
-            "dataset": plan.dataset.model_dump_json(),
-        },
+        "plan": plan_content(plan),
         "step": state.step,
         "batch_size": state.batch_size,
         "network": state.network.state_dict(),
@@ -69,6 +65,38 @@ def save_checkpoint(path: Path, plan: Plan, state: TrainingState) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def plan_content(plan: Plan) -> dict[str, str]:
+    """A plan as text, for a checkpoint."""
+    return {
+        "name": plan.name,
+        "experiment": plan.experiment.model_dump_json(),
+        "dataset": plan.dataset.model_dump_json(),
+    }
+
+
+def _plan(content: dict[str, str]) -> Plan:
+    return Plan(
+        content["name"],
+        ExperimentPlan.model_validate_json(content["experiment"]),
+        DatasetPlan.model_validate_json(content["dataset"]),
+    )
+
+
+def load_plan(path: Path) -> Plan:
+    """The plan inside a checkpoint of this program, or of Lightning with a ``PlanCallback``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: there is no plan in it.
+    """
+    content = _read(path, "cpu")
+    inside = content.get("voxplan", content if content.get("format") == FORMAT else {})
+    if "plan" not in inside:
+        msg = f"{path}: holds no plan: it was written without PlanCallback"
+        raise CheckpointError(msg)
+    return _plan(inside["plan"])
+
+
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     """Read a checkpoint; only tensors, numbers and text are ever unpickled.
 
@@ -76,23 +104,23 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
         FileNotFoundError: there is no such file.
         CheckpointError: it is not a checkpoint of this program, or of a newer one.
     """
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        msg = f"{path}: is no checkpoint that can be read safely ({str(error).splitlines()[0]})"
-        raise CheckpointError(msg) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    content = _read(path, device)
+    if content.get("format") != FORMAT:
         msg = f"{path}: is no voxplan checkpoint"
         raise CheckpointError(msg)
     if content["version"] > VERSION:
         msg = f"{path}: version {content['version']} is newer than this program knows ({VERSION}): update it"
         raise CheckpointError(msg)
-    plan = Plan(
-        content["plan"]["name"],
-        ExperimentPlan.model_validate_json(content["plan"]["experiment"]),
-        DatasetPlan.model_validate_json(content["plan"]["dataset"]),
-    )
-    return Checkpoint(plan=plan, step=content["step"], content=content)
+    return Checkpoint(plan=_plan(content["plan"]), step=content["step"], content=content)
+
+
+def _read(path: Path, device: torch.device | str) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        msg = f"{path}: is no checkpoint that can be read safely ({str(error).splitlines()[0]})"
+        raise CheckpointError(msg) from error
+    return content if isinstance(content, dict) else {}
 
 
 def restore(checkpoint: Checkpoint, state: TrainingState) -> None:

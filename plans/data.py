@@ -10,7 +10,7 @@ nnU-Net. Label maps are mirrored before targets are made of them, so that affini
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,18 +19,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from voxplan.profiling.formats.base import CaseSource, FormatError, ReadOptions
 
 from .case_grid import CaseGrid, Patch
 from .case_reader import CaseReader
+from .loading import PatchSampler, make_loader
+from .prepared import fits_in_ram, fits_on_disk, prepared_bytes
 from .sampling import Triple, allowed_boxes, choose_origin, is_forced
-from .schema import Split
+from .schema import Fold, Split
 from .targets import class_order, make_target, region_order
 
 if TYPE_CHECKING:
     from .build import Plan
+
+__all__ = ["PatchDataset", "PatchSampler", "PatchSpot", "Sample", "make_dataset", "make_loader"]
 
 Sample = dict[str, Tensor]
 Foreground = tuple[NDArray[np.int32], ...]
@@ -65,7 +69,7 @@ class PatchDataset(Dataset[Sample]):
         *,
         training: bool = True,
         seed: int = 0,
-        fold: int = 0,
+        fold: Fold = 0,
         read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
         cache_folder: Path | None = None,
     ) -> None:
@@ -76,7 +80,7 @@ class PatchDataset(Dataset[Sample]):
             cases: all of them: the plan's split picks those (or those blocks) for training or validation.
             training: mirror, and take the split's training part; else its validation part.
             seed: of everything random.
-            fold: which of the plan's splits.
+            fold: which of the plan's splits; ``all``: nothing is held back, nor kept from either part.
             read: spacing and axes of files that do not state them.
             cache_folder: of the disk cache.
 
@@ -111,6 +115,7 @@ class PatchDataset(Dataset[Sample]):
             part = "training" if training else "validation"
             msg = f"fold {fold} of the plan has no {part} data among the {len(cases)} cases that were given"
             raise FormatError(msg, kind="empty")
+        self._keep_resampled()
         self._foreground: dict[int, Foreground] = {}
 
     def __len__(self) -> int:
@@ -125,16 +130,31 @@ class PatchDataset(Dataset[Sample]):
             return ("boundary",)
         return region_order(self.dataset.classes) if self.regions else class_order(self.dataset.classes)
 
+    def _keep_resampled(self) -> None:
+        """Where the plan caches, keep cases that are resampled as they come out, as far as there is room."""
+        cache = self.reader.cache
+        grids = [grid for grid in self.cases if not grid.identity]
+        needed = sum(prepared_bytes(grid) for grid in grids)
+        if cache == "none" or not grids:
+            return
+        if fits_in_ram(needed) if cache == "ram" else fits_on_disk(needed, self.reader.folder):
+            for grid in grids:
+                grid.keep = cache
+
     def prepare(self) -> None:
         """Do everything that needs a pass over whole volumes now, once, instead of in every worker.
 
         Foreground voxels, mean and std of cases that the plan does not know, and the cache.
         """
-        self.reader.warm([grid.source for grid in self.cases])
         for index, grid in enumerate(self.cases):
+            self.reader.warm([grid.source])
             grid.case_numbers(self.reader)
             if self.oversample > 0:
                 self.foreground(index)
+            if grid.keep is not None:
+                for box in grid.boxes:
+                    grid.prepared(self.reader, box)
+                self.reader.release(grid.source)
 
     def foreground(self, case: int) -> Foreground:
         """Per class of a case, a sample of its foreground voxels; found at first use."""
@@ -197,11 +217,14 @@ class PatchDataset(Dataset[Sample]):
         )
 
 
-def _split(splits: Sequence[Split], fold: int) -> Split | None:
-    if not splits and fold == 0:
+def _split(splits: Sequence[Split], fold: Fold) -> Split | None:
+    if fold == "all" or (not splits and fold == 0):
         return None
     if not 0 <= fold < len(splits):
-        msg = f"fold must be between 0 and {len(splits) - 1}, got {fold}: the plan has {len(splits)} folds"
+        msg = (
+            f"fold must be between 0 and {len(splits) - 1}, or 'all', got {fold!r}: the plan has "
+            f"{len(splits)} folds"
+        )
         raise ValueError(msg)
     return splits[fold]
 
@@ -221,84 +244,17 @@ def _unknown_cases(ids: Sequence[str], split: Split | None) -> tuple[str, ...]:
     )
 
 
-class PatchSampler(Sampler[int]):
-    """Sample numbers for one rank, batch after batch, never repeating: a resumed run starts at its batch."""
-
-    def __init__(
-        self, batch_size: int, batches: int, *, start: int = 0, rank: int = 0, world_size: int = 1
-    ) -> None:
-        if not 0 <= rank < world_size:
-            msg = f"rank must be between 0 and world_size - 1 = {world_size - 1}, got {rank}"
-            raise ValueError(msg)
-        self.batch_size = batch_size
-        self.batches = batches
-        self.start = start
-        self.rank = rank
-        self.world_size = world_size
-
-    def __iter__(self) -> Iterator[int]:
-        for batch in range(self.start, self.start + self.batches):
-            first = (batch * self.world_size + self.rank) * self.batch_size
-            yield from range(first, first + self.batch_size)
-
-    def __len__(self) -> int:
-        return self.batches * self.batch_size
-
-
 def make_dataset(
     plan: Plan,
     cases: Sequence[CaseSource],
     *,
     training: bool = True,
     seed: int = 0,
-    fold: int = 0,
+    fold: Fold = 0,
     read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
     cache_folder: Path | None = None,
 ) -> PatchDataset:
     """Patches of these cases as the plan says; see :class:`PatchDataset`."""
     return PatchDataset(
         plan, cases, training=training, seed=seed, fold=fold, read=read, cache_folder=cache_folder
-    )
-
-
-def make_loader(
-    plan: Plan,
-    dataset: PatchDataset,
-    *,
-    steps: int,
-    start: int = 0,
-    workers: int | None = None,
-    rank: int = 0,
-    world_size: int = 1,
-    context: str | None = None,
-) -> DataLoader[Sample]:
-    """Batches for ``steps`` optimizer steps from step ``start`` on; passes over whole volumes are made first.
-
-    Args:
-        plan: its batch size, accumulation and workers.
-        dataset: of the same plan.
-        steps: optimizer steps (``accumulation`` batches each).
-        start: steps that were done before.
-        workers: instead of the plan's.
-        rank: of this process under DDP.
-        world_size: processes under DDP.
-        context: start method of the workers (``spawn``, ``fork``); None: Python's default.
-    """
-    dataset.prepare()
-    sampler = PatchSampler(
-        plan.batch_size,
-        steps * plan.accumulation,
-        start=start * plan.accumulation,
-        rank=rank,
-        world_size=world_size,
-    )
-    number = plan.loader.workers if workers is None else workers
-    dataset.reader.close()
-    return DataLoader(
-        dataset,
-        batch_size=plan.batch_size,
-        sampler=sampler,
-        num_workers=number,
-        pin_memory=plan.loader.pin_memory and torch.cuda.is_available(),
-        multiprocessing_context=context if number else None,
     )

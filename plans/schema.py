@@ -17,6 +17,8 @@ IGNORE_BINARY = 255
 
 Task = Literal["semantic", "affinity", "boundary"]
 Precision = Literal["fp32", "tf32", "fp16", "bf16"]
+Fold = int | Literal["all"]
+"""One of the plan's splits, or all data in both parts: nothing is held back."""
 Limit = Literal["memory", "median shape", "dataset share", "compute", "recipe", "user"]
 """What keeps a patch or a batch from being larger.
 

@@ -69,6 +69,17 @@ class TrainingError(RuntimeError):
     """Training cannot go on; says what to do."""
 
 
+OUT_OF_MEMORY_WORDS = ("out of memory", "DefaultCPUAllocator", "can't allocate memory")
+"""How PyTorch says so where it raises no :class:`torch.OutOfMemoryError`."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device, or main memory, is full."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return type(error) is RuntimeError and any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
+
+
 @dataclass(kw_only=True)
 class TrainingState:
     """Everything that a checkpoint holds."""
@@ -249,7 +260,9 @@ def _step(
         reason = ""
         try:
             loss = _accumulate(state, loss_function, samples, device, precision)
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             reason = str(error).partition("\n")[0]
         if loss is not None:
             state.step += 1

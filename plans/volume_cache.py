@@ -65,9 +65,9 @@ def hold_on_disk(volume: Volume, options: ReadOptions, folder: Path) -> ArrayVol
         FormatError: the disk has no room for it; the message says how much it needs.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{_fingerprint(volume.source, options)}.npy"
+    path = folder / f"{source_stamp(volume.source, options)}.npy"
     if not path.exists():
-        with _locked(path.with_suffix(".lock")):
+        with locked(path.with_suffix(".lock")):
             if not path.exists():
                 _write(volume, path)
     values = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -114,7 +114,7 @@ def _inflate(volume: Volume, values: NDArray[Any]) -> None:
             values[channel, start:stop] = volume.read(region, channel)
 
 
-def _fingerprint(source: VolumeSource, options: ReadOptions) -> str:
+def source_stamp(source: VolumeSource, options: ReadOptions) -> str:
     """Changes with the files, the key and how axes are read."""
     text = [str(source.key), str(options.axes)]
     for path in source.paths:
@@ -124,7 +124,7 @@ def _fingerprint(source: VolumeSource, options: ReadOptions) -> str:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """An exclusive lock on a file, waited for. Systems without ``fcntl`` go without: work is done twice."""
     with path.open("a", encoding="utf-8") as file:
         try:

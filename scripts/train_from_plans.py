@@ -96,7 +96,11 @@ def build_parser() -> argparse.ArgumentParser:
     training = parser.add_argument_group("training")
     training.add_argument("--steps", type=_positive, required=True, metavar="N", help="optimizer steps to do")
     training.add_argument(
-        "--fold", type=_natural, default=0, metavar="K", help="split to train on (default 0)"
+        "--fold",
+        type=_fold,
+        default=0,
+        metavar="K",
+        help="split to train on (default 0); all: hold none back",
     )
     training.add_argument(
         "--device", metavar="DEVICE", help="cuda, cuda:1, cpu (default: a GPU if there is one)"
@@ -131,6 +135,10 @@ def _natural(text: str) -> int:
         msg = f"{text!r} is not a whole number from 0 on"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
+
+
+def _fold(text: str) -> int | str:
+    return text if text == "all" else _natural(text)
 
 
 def _positive_number(text: str) -> float:
@@ -251,7 +259,7 @@ def _choose_plan(arguments: argparse.Namespace, parser: argparse.ArgumentParser)
     if arguments.plan is not None and arguments.plan not in plans:
         parser.error(f"--plan {arguments.plan}: not in {path}; known: {known}")
     folds = len(plans.dataset.splits)
-    if arguments.fold >= max(1, folds):
+    if arguments.fold != "all" and arguments.fold >= max(1, folds):
         parser.error(f"--fold {arguments.fold}: the plan has {folds} folds, counted from 0")
     chosen = plans.recommended if arguments.plan is None else plans[arguments.plan]
     assert chosen is not None
@@ -299,8 +307,9 @@ def _validator(
     from voxplan.plans.inference import validate
     from voxplan.profiling.formats.base import FormatError
 
-    if not plan.dataset.splits:
-        print("warning: the plan holds no data back: no validation", file=sys.stderr)
+    if not plan.dataset.splits or options["fold"] == "all":
+        held = "the plan holds" if options["fold"] != "all" else "--fold all holds"
+        print(f"warning: {held} no data back: no validation", file=sys.stderr)
         return None
     try:
         held_out = make_dataset(plan, cases, training=False, **options)

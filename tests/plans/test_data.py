@@ -23,7 +23,7 @@ from voxplan.plans.build import Plan
 from voxplan.plans.case_reader import CaseReader
 from voxplan.plans.data import PatchDataset, PatchSampler, make_dataset, make_loader
 from voxplan.plans.resampling import AxisGrid, resample, resample_labels
-from voxplan.plans.schema import SpatialBlock, Split
+from voxplan.plans.schema import Fold, SpatialBlock, Split
 from voxplan.plans.targets import LabelError
 from voxplan.plans.volume_cache import hold_on_disk
 from voxplan.profiling.formats import open_volume
@@ -292,15 +292,16 @@ def test_cases_follow_the_fold(make_plan: PlanMaker, write_case: CaseWriter) -> 
     splits = (Split(train=("a", "b"), validation=("c",)), Split(train=("b", "c"), validation=("a",)))
     plan = make_plan(splits=splits)
 
-    def ids(training: bool, fold: int) -> list[str]:
+    def ids(training: bool, fold: Fold) -> list[str]:
         return [grid.source.id for grid in make_dataset(plan, cases, training=training, fold=fold).cases]
 
     assert ids(True, 0) == ["a", "b", "d"]
     assert ids(False, 0) == ["c"]
     assert ids(True, 1) == ["b", "c", "d"]
     assert ids(False, 1) == ["a"]
+    assert ids(True, "all") == ids(False, "all") == ["a", "b", "c", "d"]
     assert "not in the plan's splits (first: d)" in make_dataset(plan, cases).warnings[0]
-    with pytest.raises(ValueError, match="fold must be between 0 and 1, got 2"):
+    with pytest.raises(ValueError, match="fold must be between 0 and 1, or 'all', got 2"):
         make_dataset(plan, cases, fold=2)
     with pytest.raises(FormatError, match="no validation data"):
         make_dataset(plan, cases[:1], training=False)
