@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -25,6 +26,29 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--scheduler", metavar="ADDRESS", help="of a Dask cluster: tcp://host:8786, or its scheduler file"
     )
+    group.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="only every N-th case, from the I-th; profile-dataset merge puts the N files together",
+    )
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """``3/16``; argparse says what is wrong."""
+    match = re.fullmatch(r"([0-9]{1,7})/([0-9]{1,7})", text.strip())
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        msg = f"{text!r} is not a shard such as 3/16, from 1/16 to 16/16"
+        raise argparse.ArgumentTypeError(msg)
+    return int(match[1]), int(match[2])
+
+
+def name_shard(arguments: argparse.Namespace) -> None:
+    """A shard is written beside the output: all tasks of a job array may then say the same ``-o``."""
+    if arguments.shard is not None:
+        from voxplan.profiling.shard_file import Shard
+
+        arguments.output = Shard(*arguments.shard).path(arguments.output)
 
 
 def check_cluster_usage(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -36,6 +60,8 @@ def check_cluster_usage(arguments: argparse.Namespace, parser: argparse.Argument
             parser.error("--jobs: the workers of a Dask cluster are started with the cluster")
     elif arguments.scheduler is not None:
         parser.error("--scheduler: belongs to --backend dask")
+    if arguments.shard is not None and arguments.report is not None:
+        parser.error("--report: shows a whole data set; merge the shards first")
 
 
 @contextlib.contextmanager
