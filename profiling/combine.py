@@ -30,6 +30,8 @@ class NothingProfiledError(ValueError):
     def __init__(self, dataset: DiscoveredDataset, failures: tuple[Failure, ...]) -> None:
         super().__init__(f"{dataset.root}: none of {len(failures)} cases could be profiled")
         self.failures = failures
+        self.warnings = dataset.warnings
+        """What the layout has to say, such as what was left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,11 @@ def _labels(
     if unlabelled and len(unlabelled) < len(results):
         warnings.append(f"without labels: {named(unlabelled)}")
     kind, proposed, reason = _kind(dataset, tables, len(unlabelled) == len(results), declared)
+    if kind == "none" and declared.kind not in (None, "none"):
+        warnings.append(
+            f"the labels are said to be {declared.kind}, but no case has a label map: name their place with "
+            "--labels PLACE (or --label-key KEY)"
+        )
     if kind != "semantic":
         return Labels(
             kind=kind, proposed=proposed, reason=reason, classes={}, ignore=declared.ignore

@@ -226,7 +226,9 @@ def propose_label_kind(
             "instance",
             f"ids run from 1 to another end in each case ({low} to {high}), as objects are counted",
         )
-    return "semantic", f"{len(union)} different values besides background in {len(known)} label maps"
+    values = "1 value" if len(union) == 1 else f"{len(union)} different values"
+    maps = "1 label map" if len(known) == 1 else f"{len(known)} label maps"
+    return "semantic", f"{values} besides background in {maps}"
 
 
 def _ids(table: LabelTable) -> set[int]:

@@ -19,27 +19,35 @@ from typing import TYPE_CHECKING, cast
 
 from .parser import Parser
 from .profile_cluster import add_cluster_options, check_cluster_usage, chosen_backend
+from .profile_output import (
+    DEFAULT_OUTPUT,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    foreign_output,
+    make_progress,
+    tell,
+    tell_nothing_profiled,
+)
 from .report_option import add_report_option, report_problem, write_dataset_report
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from voxplan.profiling.fingerprint import Failure, Fingerprint, LabelKind
-    from voxplan.profiling.report.progress import BarProgress, PlainProgress
+    from voxplan.profiling.fingerprint import LabelKind
 
 KINDS = ("semantic", "instance", "none")
 BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 EPILOG = """\
 examples:
   profile-dataset Dataset501_Heads
   profile-dataset volumes/ --spacing 45 4.6 4.6 --unit nm -o fingerprint.json
   profile-dataset --images 'raw/*.tif' --labels 'seg/*.tif'
-  profile-dataset cremi.h5 --image-key volumes/raw --label-key volumes/labels/neuron_ids
+  profile-dataset cremi.h5 --image-key volumes/raw \\
+      --label-key volumes/labels/neuron_ids
 
-Images and labels are paired by name: the names without suffix must be equal, or equal without the image's
-trailing channel number (_0000), or without a word such as img/image/raw and label/seg/mask at either end.
+Images and labels are paired by name: the names without suffix must be equal,
+or equal without the image's trailing channel number (_0000), or without a word
+such as img/image/raw and label/seg/mask at either end. A single image and a
+single label map are a pair whatever their names.
 A killed run goes on where it stopped: run the same command again.
 """
 
@@ -124,7 +132,7 @@ def build_parser() -> argparse.ArgumentParser:
         "-o",
         "--output",
         type=Path,
-        default=Path("fingerprint.json"),
+        default=DEFAULT_OUTPUT,
         metavar="FILE",
         help="default: %(default)s",
     )
@@ -196,6 +204,8 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         exclude=arguments.exclude,
         use_labels=kind != "none",
     )
+    if (problem := foreign_output(arguments.output, dataset)) is not None:
+        parser.error(problem)
     options = ProfileOptions(
         read=ReadOptions(
             spacing=None if arguments.spacing is None else tuple(arguments.spacing),
@@ -211,7 +221,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if arguments.fresh and journal.is_dir():
         Journal(journal, ()).prune(())
     try:
-        with chosen_backend(arguments, dataset) as backend, _progress(arguments) as progress:
+        with chosen_backend(arguments, dataset) as backend, make_progress(arguments) as progress:
             fingerprint = profile_dataset(
                 dataset,
                 options,
@@ -225,12 +235,12 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
                 histograms=sidecar_path(arguments.output),
             )
     except NothingProfiledError as error:
-        return _nothing_profiled(error, error.failures, arguments)
+        return tell_nothing_profiled(error, arguments)
     save_fingerprint(fingerprint, arguments.output)
     reported = write_dataset_report(
         fingerprint, dataset, sidecar_path(arguments.output), arguments, options.read
     )
-    return _tell(fingerprint, arguments, reported)
+    return tell(fingerprint, arguments, reported)
 
 
 def _kind_and_place(
@@ -263,72 +273,6 @@ def _check_usage(arguments: argparse.Namespace, parser: argparse.ArgumentParser)
     axes: str | None = arguments.axes
     if axes is not None and (len(set(axes)) != len(axes) or not set(axes) <= set("ctzyx") or len(axes) < 2):
         parser.error(f"--axes {axes}: use each of the letters c, t, z, y, x at most once, e.g. czyx")
-
-
-def _progress(arguments: argparse.Namespace) -> PlainProgress | BarProgress:
-    """A bar on a terminal, lines elsewhere and with --verbose."""
-    from voxplan.profiling.report.progress import BarProgress, PlainProgress
-
-    if arguments.quiet:
-        return PlainProgress(lambda text: None)
-    errors = _console(stderr=True)
-    if errors.is_terminal and not arguments.verbose:
-        return BarProgress(errors)
-    return PlainProgress(lambda text: print(text, file=sys.stderr, flush=True), every_case=arguments.verbose)
-
-
-def _console(*, stderr: bool = False) -> Console:
-    """Colour only on a terminal and without NO_COLOR; never wider than 80 columns where it is not."""
-    from rich.console import Console
-
-    from voxplan.profiling.report.terminal import MAX_WIDTH
-
-    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
-    if not console.is_terminal or console.width > MAX_WIDTH:
-        console.width = MAX_WIDTH
-    return console
-
-
-def _tell(fingerprint: Fingerprint, arguments: argparse.Namespace, reported: str | None = None) -> int:
-    """Summary on stdout, failures on stderr; the exit status."""
-    from voxplan.profiling.outliers import find_outliers
-    from voxplan.profiling.report.terminal import print_failures, print_summary
-
-    if arguments.json:
-        _print_json(fingerprint, arguments)
-    elif not arguments.quiet:
-        console = _console()
-        print_summary(fingerprint, console)
-        console.print(f"written: {arguments.output}", markup=False, soft_wrap=True)
-        if reported is not None:
-            console.print(reported, markup=False, soft_wrap=True)
-    print_failures(fingerprint.failures, fingerprint.summary.cases, _console(stderr=True))
-    if not arguments.strict:
-        return EXIT_OK
-    outliers = find_outliers(fingerprint.cases)
-    if outliers:
-        print(f"profile-dataset: --strict: {len(outliers)} cases stand out", file=sys.stderr)
-        print("\n".join(f"  {outlier}" for outlier in outliers), file=sys.stderr)
-    return EXIT_FAILED if fingerprint.failures or outliers else EXIT_OK
-
-
-def _print_json(fingerprint: Fingerprint, arguments: argparse.Namespace) -> None:
-    from voxplan.profiling.json_text import json_text
-
-    content = fingerprint.model_dump(mode="json", include={"dataset", "summary", "failures"})
-    print(json_text({"output": str(arguments.output), **content}), end="")
-
-
-def _nothing_profiled(error: Exception, failures: Sequence[Failure], arguments: argparse.Namespace) -> int:
-    from voxplan.profiling.json_text import json_text
-    from voxplan.profiling.report.terminal import print_failures
-
-    if arguments.json:
-        reasons = [failure.model_dump(mode="json") for failure in failures]
-        print(json_text({"output": None, "failures": reasons}), end="")
-    print_failures(failures, 0, _console(stderr=True))
-    print(f"profile-dataset: {error}; {arguments.output} is not written", file=sys.stderr)
-    return EXIT_FAILED
 
 
 def _stated(arguments: argparse.Namespace) -> dict[str, str]:

@@ -14,7 +14,9 @@ from __future__ import annotations
 import faulthandler
 import os
 import re
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -124,7 +126,8 @@ class _Pool(Generic[T, R]):
                 batch_size=cast("Any", 1),
                 pre_dispatch=cast("Any", ahead),
             )
-            results: Iterable[tuple[str, R]] = parallel(calls)
+            with _workers_deaf_to_interrupts():
+                results: Iterable[tuple[str, R]] = parallel(calls)
         yield from results
 
     def _marker(self, name: str) -> Path:
@@ -137,6 +140,26 @@ class _Pool(Generic[T, R]):
     def _clear(self, name: str) -> None:
         self._marker(name).unlink(missing_ok=True)
         (self.work.folder / f"{name}.hung").unlink(missing_ok=True)
+
+
+@contextmanager
+def _workers_deaf_to_interrupts() -> Iterator[None]:
+    """Processes started meanwhile do not get Ctrl-C, which a terminal sends to all of them.
+
+    Else each would print a traceback of its own; this process hears it, and ends them. The signal mask is
+    inherited by processes and threads; what arrives meanwhile is delivered at the end.
+    """
+    from multiprocessing import resource_tracker
+
+    from joblib.externals.loky.backend import resource_tracker as loky_tracker
+
+    for tracker in (resource_tracker, loky_tracker):
+        tracker.ensure_running()  # at their own start they take SIGINT out of the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def stop_workers() -> None:

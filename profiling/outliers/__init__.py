@@ -91,7 +91,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     ),
     Check(
         "clipped",
-        "too many voxels at the lowest or highest value",
+        "too many voxels of the highest value",
         "over 1 % of the non-zero voxels, and 3 times an even share of the values; under half of the cases",
         "no",
         intensities.clipped,

@@ -11,7 +11,7 @@ from ..fingerprint import CaseFingerprint, ChannelStatistics, IntensityStatistic
 from .base import FEWEST_CASES, FEWEST_FOR_SPREAD, DataSet, far_from_median, where
 
 CLIPPED_SHARE = 0.01
-"""Share of the voxels (other than 0) that have the lowest or the highest value, above which it is clipped."""
+"""Share of the voxels (other than 0) that have the highest value, above which it is clipped."""
 CLIPPED_TIMES_EVEN = 3.0
 """Times the share that this value would have if all were as frequent: few grey levels are no clipping."""
 COMMON_SHARE = 0.5
@@ -49,7 +49,7 @@ def constant(data: DataSet) -> Iterator[Outlier]:
 
 
 def clipped(data: DataSet) -> Iterator[Outlier]:
-    """Channels with far too many voxels at an end of their range, where other cases have not."""
+    """Channels with far too many voxels of their highest value, where other cases have not."""
     found = [
         (case, number, said)
         for case in data.cases
@@ -64,20 +64,17 @@ def clipped(data: DataSet) -> Iterator[Outlier]:
 
 
 def clipping(channel: ChannelStatistics) -> str | None:
-    """What is clipped, in words; None where nothing is. Zero is background, and never counts as clipped."""
+    """What is clipped, in words; None where nothing is.
+
+    The lowest value is not looked at: it is background nearly everywhere (air, padding, 0).
+    """
     ends, nonzero = channel.extremes, channel.nonzero
     if ends is None or nonzero is None or ends.values < 2:
         return None
     least = max(CLIPPED_SHARE, CLIPPED_TIMES_EVEN / ends.values)
-    said = [
-        f"{count / nonzero.count:.1%} of its voxels have the {which} value, {value:g}"
-        for which, count, value in (
-            ("lowest", ends.lowest, nonzero.min),
-            ("highest", ends.highest, nonzero.max),
-        )
-        if count > least * nonzero.count
-    ]
-    return " and ".join(said) or None
+    if ends.highest <= least * nonzero.count:
+        return None
+    return f"{ends.highest / nonzero.count:.1%} of its voxels have the highest value, {nonzero.max:g}"
 
 
 def common_clipping(data: DataSet) -> str | None:

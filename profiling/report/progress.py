@@ -18,7 +18,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class PlainProgress:
-    """Lines without control characters; every failure at once, counts every few seconds."""
+    """Lines without control characters; that a case failed at once, why at the end; counts now and then."""
 
     def __init__(self, write: Callable[[str], None], *, every_case: bool = False) -> None:
         self._write = write
@@ -38,6 +38,8 @@ class PlainProgress:
     def __call__(self, event: Event) -> None:
         """Tell one event."""
         now = time.monotonic()
+        if event.total == 0:
+            return
         if event.kind == "begin":
             self._write(f"profiling {_count(event.total, 'case')} with {_count(event.jobs, 'worker')}")
             return
@@ -47,18 +49,20 @@ class PlainProgress:
                 self._write(f"{event.finished}/{event.total} {event.case_id} (unchanged)")
             return
         if event.kind == "failed":
-            self._write(f"FAILED {event.case_id}: {event.reason}")
+            self._write(f"{event.finished}/{event.total} {event.case_id} FAILED")
         if event.kind == "summary":
             resumed = f", {self._resumed} of them unchanged since the last run" if self._resumed else ""
-            self._write(f"{event.finished}/{event.total} cases{resumed}, {event.failed} failed")
+            failed = f", {event.failed} FAILED" if event.failed else ""
+            self._write(f"done: {_count(event.total, 'case')}{resumed}{failed}")
         elif self._every_case and event.kind != "failed":
             self._write(f"{event.finished}/{event.total} {event.case_id}")
         elif now - self._last >= SECONDS_BETWEEN_LINES:
             self._last = now
             read = event.finished - self._resumed
             rate = read / (now - self._began)
-            left = (event.total - event.finished) / rate if rate else 0.0
-            self._write(f"{event.finished}/{event.total} cases, {rate:.2g} a second, about {left:.0f} s left")
+            left = f", about {_duration((event.total - event.finished) / rate)} left" if rate else ""
+            failed = f", {event.failed} FAILED" if event.failed else ""
+            self._write(f"{event.finished}/{event.total} cases, {rate:.2g} a second{left}{failed}")
 
 
 class BarProgress:
@@ -81,8 +85,8 @@ class BarProgress:
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("left{task.fields[failed]}"),
             console=console,
             transient=True,
         )
@@ -101,17 +105,24 @@ class BarProgress:
 
     def __call__(self, event: Event) -> None:
         """Tell one event."""
+        if event.total == 0:
+            return
         if self._task is None:
-            self._task = self._progress.add_task("profiling", total=event.total, rate="")
+            self._task = self._progress.add_task("profiling", total=event.total, rate="", failed="")
         if event.kind == "resumed":
             self._resumed += 1
-        if event.kind == "failed":
-            from rich.text import Text
-
-            self._console.print(Text(f"FAILED {event.case_id}: {event.reason}", style="red"))
         seconds = time.monotonic() - self._began
-        rate = (event.finished - self._resumed) / seconds if seconds > 0 else 0.0
-        self._progress.update(self._task, completed=event.finished, rate=f"{rate:.2g}/s")
+        read = event.finished - self._resumed
+        rate = f"{read / seconds:.2g}/s" if read and seconds > 0 else ""
+        failed = f", [red]{event.failed} FAILED[/red]" if event.failed else ""
+        self._progress.update(self._task, completed=event.finished, rate=rate, failed=failed)
+
+
+def _duration(seconds: float) -> str:
+    """``40 s``, ``3 min``, ``2.5 h``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _count(number: int, what: str) -> str:

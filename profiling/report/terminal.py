@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..fingerprint import ChannelSummary, Failure, Fingerprint, IntensityStatistics, Summary
+from ..fingerprint import (
+    AxisSummary,
+    ChannelSummary,
+    Failure,
+    Fingerprint,
+    IntensityStatistics,
+    Outlier,
+    Summary,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 MAX_WIDTH = 80
 """Columns: what a terminal, a log and a README have in common."""
@@ -17,6 +26,9 @@ SHOWN_FAILURES = 20
 SHOWN_WARNINGS = 12
 SHOWN_CLASSES = 12
 SHOWN_CLUSTERS = 5
+SHOWN_CHANNELS = 6
+SHOWN_OUTLIERS = 20
+SHOWN_OF_A_KIND = 5
 NO_UNIT = "(no unit)"
 
 
@@ -33,6 +45,7 @@ def print_summary(fingerprint: Fingerprint, console: Console) -> None:
     if summary.class_frequencies:
         console.print(_classes(summary.class_frequencies))
     print_warnings(summary.warnings, console)
+    print_outliers(fingerprint.outliers, console)
 
 
 def print_warnings(warnings: Sequence[str], console: Console) -> None:
@@ -40,9 +53,39 @@ def print_warnings(warnings: Sequence[str], console: Console) -> None:
     from rich.text import Text
 
     for warning in warnings[:SHOWN_WARNINGS]:
-        console.print(Text("! ", style="yellow") + Text(warning, style="default"), soft_wrap=True)
+        _print_item(Text("!", style="yellow"), Text(warning), console)
     if len(warnings) > SHOWN_WARNINGS:
         console.print(f"! and {len(warnings) - SHOWN_WARNINGS} more warnings in the file", markup=False)
+
+
+def print_outliers(outliers: Sequence[Outlier], console: Console) -> None:
+    """Cases that stand out, with the reason; of many of one kind the first few."""
+    from rich.text import Text
+
+    if not outliers:
+        return
+    cases = len({outlier.case_id for outlier in outliers})
+    stand = "1 case stands out:" if cases == 1 else f"{cases} cases stand out:"
+    console.print(Text(stand, style="bold yellow"))
+    kinds: dict[str, list[Outlier]] = {}
+    for outlier in outliers:
+        kinds.setdefault(outlier.kind, []).append(outlier)
+    each = len(outliers) if len(outliers) <= SHOWN_OUTLIERS else SHOWN_OF_A_KIND
+    for kind, found in kinds.items():
+        for outlier in found[:each]:
+            head = Text(f"{outlier.case_id} [{kind}]", style="yellow")
+            _print_item(Text(" "), head + Text(f" {outlier.reason}", style="default"), console)
+        if len(found) > each:
+            console.print(f"  and {len(found) - each} more [{kind}]; all stand in the file", markup=False)
+
+
+def print_remarks(fingerprint: Fingerprint, console: Console) -> None:
+    """What is said of single cases, all of it."""
+    from rich.text import Text
+
+    for case in fingerprint.cases:
+        for warning in case.warnings:
+            _print_item(Text(" "), Text(f"{case.id}: {warning}"), console)
 
 
 def print_failures(failures: Sequence[Failure], profiled: int, console: Console) -> None:
@@ -52,25 +95,36 @@ def print_failures(failures: Sequence[Failure], profiled: int, console: Console)
     if not failures:
         return
     total = profiled + len(failures)
-    console.print(
-        Text(f"{len(failures)} of {total} cases FAILED and are not in the numbers:", style="bold red")
-    )
-    shown = (
-        SHOWN_FAILURES if profiled else len(failures)
-    )  # without a case there is no file to look them up in
+    are = "is" if len(failures) == 1 else "are"
+    end = f" and {are} not in the numbers:" if profiled else ":"
+    console.print(Text(f"{len(failures)} of {_cases(total)} FAILED{end}", style="bold red"))
+    shown = SHOWN_FAILURES if profiled else len(failures)  # without a case there is no file that lists them
     for failure in failures[:shown]:
-        console.print(
-            Text(f"  {failure.id} [{failure.kind}] ", style="red") + Text(failure.reason), soft_wrap=True
-        )
+        head = Text(f"{failure.id} [{failure.kind}]", style="red")
+        _print_item(Text(" "), head + Text(f" {failure.reason}", style="default"), console)
     if len(failures) > shown:
         console.print(f"  and {len(failures) - shown} more; all stand in the file", markup=False)
+
+
+def _print_item(mark: Text, text: Text, console: Console) -> None:
+    """One entry of a list: on a terminal wrapped and indented, in a log one line that can be searched."""
+    if not console.is_terminal:
+        console.print(mark + " " + text, soft_wrap=True)
+        return
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(mark, text)
+    console.print(grid)
 
 
 def _overview(fingerprint: Fingerprint) -> Table:
     info, summary = fingerprint.dataset, fingerprint.summary
     table = _plain_table()
     cases = f"{summary.cases}" + (f"  ({summary.failures} failed)" if summary.failures else "")
-    if info.declared_cases is not None:
+    if info.declared_cases is not None and info.declared_cases != summary.cases + summary.failures:
         cases += f"  ({info.declared_cases} declared)"
     table.add_row("cases", cases)
     table.add_row("voxels", f"{summary.voxels:,}  ({_bytes(summary.stored_bytes)} stored)")
@@ -79,37 +133,61 @@ def _overview(fingerprint: Fingerprint) -> Table:
     if info.labels.ignore is not None:
         table.add_row("ignore label", str(info.labels.ignore))
     kept = summary.median_relative_size_after_cropping
-    table.add_row("non-zero box", f"{kept:.1%} of the volume (median)")
+    median = " (median)" if summary.cases > 1 else ""
+    table.add_row("non-zero box", f"{kept:.1%} of the volume{median}")
     return table
 
 
 def _geometry(summary: Summary) -> Table:
+    if summary.cases == 1 or all(map(_is_one, (summary.shape, summary.shape_after_crop, summary.spacing))):
+        return _one_geometry(summary)
     table = _numbers_table("", "median", "min", "max")
     for name, axes in (("shape", summary.shape), ("after crop", summary.shape_after_crop)):
         table.add_row(name, _whole(axes.median), _whole(axes.min), _whole(axes.max))
-    unit = NO_UNIT if summary.spacing_unit == "unknown" else summary.spacing_unit
     if summary.spacing is None:
         table.add_row("spacing", "missing", "", "")
         return table
     axes = summary.spacing
-    table.add_row(f"spacing {unit}", _triple(axes.median), _triple(axes.min), _triple(axes.max))
+    table.add_row(_spacing_name(summary), _triple(axes.median), _triple(axes.min), _triple(axes.max))
     if summary.anisotropy is not None:
         table.add_row("anisotropy", f"{summary.anisotropy:.3g}", "", "")
-    if len(summary.spacing_clusters) > 1 and summary.spacing_clusters[0].cases == 1:
-        table.add_row("  all differ", "", "", "")
-    elif len(summary.spacing_clusters) > 1:
-        for cluster in summary.spacing_clusters[:SHOWN_CLUSTERS]:
-            plural = "s" if cluster.cases != 1 else ""
-            table.add_row(f"  {cluster.cases} case{plural}", _triple(cluster.spacing), "", "")
-        rest = summary.spacing_clusters[SHOWN_CLUSTERS:]
-        if rest:
-            table.add_row(f"  {sum(c.cases for c in rest)} cases", f"in {len(rest)} more groups", "", "")
+    clusters = summary.spacing_clusters
+    if len(clusters) > 1 and clusters[0].cases == 1:
+        table.add_row("", "no two cases agree", "", "")
+    elif len(clusters) > 1:
+        for cluster in clusters[:SHOWN_CLUSTERS]:
+            table.add_row(f"  {_cases(cluster.cases)}", _triple(cluster.spacing), "", "")
+        if rest := clusters[SHOWN_CLUSTERS:]:
+            table.add_row(f"  {_cases(sum(c.cases for c in rest))}", f"in {len(rest)} more groups", "", "")
     return table
+
+
+def _is_one(axes: AxisSummary | None) -> bool:
+    """Whether all cases agree."""
+    return axes is None or axes.min == axes.max
+
+
+def _one_geometry(summary: Summary) -> Table:
+    """Where median, smallest and largest are the same, one of them."""
+    table = _plain_table()
+    table.add_row("shape", _whole(summary.shape.median))
+    table.add_row("after crop", _whole(summary.shape_after_crop.median))
+    if summary.spacing is None:
+        table.add_row("spacing", "missing")
+        return table
+    table.add_row(_spacing_name(summary), _triple(summary.spacing.median))
+    if summary.anisotropy is not None:
+        table.add_row("anisotropy", f"{summary.anisotropy:.3g}")
+    return table
+
+
+def _spacing_name(summary: Summary) -> str:
+    return f"spacing {NO_UNIT if summary.spacing_unit == 'unknown' else summary.spacing_unit}"
 
 
 def _intensities(channels: Sequence[ChannelSummary], names: Sequence[str]) -> Table:
     table = _numbers_table("intensity", "mean", "std", "min", "0.5 %", "median", "99.5 %", "max")
-    for number, channel in enumerate(channels):
+    for number, channel in enumerate(channels[:SHOWN_CHANNELS]):
         name = names[number] if number < len(names) else f"channel {number}"
         table.add_row(_short(name), f"[dim]{channel.region}[/dim]", *[""] * 6)
         if channel.case_weighted == channel.pooled:
@@ -117,6 +195,8 @@ def _intensities(channels: Sequence[ChannelSummary], names: Sequence[str]) -> Ta
             continue
         for label, numbers in (("  by case", channel.case_weighted), ("  by voxel", channel.pooled)):
             table.add_row(label, *_row(numbers))
+    if len(channels) > SHOWN_CHANNELS:
+        table.add_row(f"{len(channels) - SHOWN_CHANNELS} more channels in the file", *[""] * 7)
     return table
 
 
@@ -175,6 +255,10 @@ def _whole(values: Sequence[float]) -> str:
 
 def _triple(values: Sequence[float]) -> str:
     return " x ".join(f"{value:.4g}" for value in values)
+
+
+def _cases(count: int) -> str:
+    return f"{count} case" + ("" if count == 1 else "s")
 
 
 def _bytes(count: int) -> str:

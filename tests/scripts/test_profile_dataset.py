@@ -115,7 +115,9 @@ def test_strict_minds_cases_that_stand_out(
 ) -> None:
     write(folder / "images" / "c0.nii.gz", np.full((6, 8, 10), 5, np.uint8))
     profile(folder, "--strict", status=1)
-    assert "c0: the image is 5 everywhere" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "c0 [constant] the image is 5 everywhere" in out
+    assert "--strict: 1 case stands out" in err
 
 
 def test_nothing_profiled_exits_1(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
