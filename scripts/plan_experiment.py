@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .data_options import data_options
 from .plan_arguments import PROGRAM, build_diff_parser, build_parser, check_usage
 from .report_option import write_plans_report
 
@@ -268,7 +269,8 @@ def _tell(
     if not any(case.label is not None for case in fingerprint.cases):
         console.print("next: annotate some cases and profile them; training needs labels", soft_wrap=True)
     elif document.recommended is not None:
-        command = f"train-from-plans {arguments.output} --plan {document.recommended} --data DATA"
+        where = data_options(fingerprint)
+        command = f"train-from-plans {arguments.output} --plan {document.recommended} {where} --steps N"
         console.print(f"next: {command}", soft_wrap=True)
 
 
