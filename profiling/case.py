@@ -25,6 +25,8 @@ __all__ = ["CaseError", "CaseResult", "ProfileOptions", "content_key", "profile_
 HEAD_BYTES = 1 << 16
 """Bytes of each file that its content key covers, beside its size and modification time."""
 
+MOST_CHANNELS = 10_000
+"""Each has statistics of its own; more channels are an axis that was mistaken for them."""
 FEW_CHANNELS = 16
 """Whose counts fit beside the interpreter whatever the budget for voxels."""
 
@@ -134,7 +136,14 @@ def _check_shapes(images: Sequence[Volume], label: Volume | None) -> None:
 
 
 def _check_counters(images: Sequence[Volume], memory: int) -> None:
-    """Every channel of 16 bits has two tables of all its values: foreground and rest."""
+    """Refuse more channels than can be counted: each of 16 bits has two tables of all its values."""
+    channels = sum(image.header.channels for image in images)
+    if channels > MOST_CHANNELS:
+        msg = (
+            f"{images[0].source.name}: has {channels:,} channels; up to {MOST_CHANNELS:,} are counted "
+            "(if they are slices or columns, --axes says so)"
+        )
+        raise CaseError("too-large", msg)
     wide = sum(image.header.channels for image in images if image.header.dtype.itemsize == 2)
     needed, room = wide * 2 * 8 << 16, int(memory * (1 - VOXEL_SHARE))
     if wide > FEW_CHANNELS and needed > room:
@@ -310,7 +319,7 @@ def content_key(case: CaseSource) -> str:
     """
     digest = blake2b(digest_size=16)
     for source in (*case.images, *([case.label] if case.label is not None else [])):
-        digest.update(repr(source.key).encode())
+        digest.update(repr(source.key).encode("utf-8", "surrogateescape"))
         for path in source.paths:
             for file in sorted(path.iterdir()) if path.is_dir() else [path]:
                 _add_file(
@@ -322,9 +331,9 @@ def content_key(case: CaseSource) -> str:
 def _add_file(digest: blake2b, file: Path, *, with_head: bool) -> None:
     try:
         status = file.stat()
-        digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}".encode())
+        digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}".encode("utf-8", "surrogateescape"))
         if with_head and file.is_file():
             with file.open("rb") as stream:
                 digest.update(stream.read(HEAD_BYTES))
     except OSError as error:
-        digest.update(f"{file.name} {type(error).__name__}".encode())
+        digest.update(f"{file.name} {type(error).__name__}".encode("utf-8", "surrogateescape"))

@@ -50,9 +50,9 @@ def writing_atomically(path: Path, *, durable: bool = True) -> Iterator[BinaryIO
 def remove_leftovers(path: Path) -> None:
     """Remove what killed runs left of a file; for who alone writes it."""
     with contextlib.suppress(OSError):
-        for entry in os.scandir(path.parent):
-            if entry.name.startswith(f".{path.name}.") and entry.name.endswith(".tmp"):
-                Path(entry).unlink(missing_ok=True)
+        for entry in path.parent.iterdir():
+            if entry.name.startswith(f".{path.name}.") and entry.suffix == ".tmp":
+                entry.unlink(missing_ok=True)
 
 
 def _open_beside(path: Path) -> tuple[int, Path]:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from .files import write_atomically
-from .formats.base import Unit
+from .formats.base import Unit, one_line, printable, unicode_text
 from .json_text import json_text
 
 FORMAT_VERSION = 1
@@ -28,6 +28,25 @@ class Model(BaseModel):
     """Frozen; unknown fields are refused, so that a typo never passes silently."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class NamedModel(Model):
+    """A model with names of files: bytes in them that are no UTF-8 become escapes, since JSON is Unicode."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_unicode(cls, values: Any) -> Any:
+        return _unicode(values)
+
+
+def _unicode(value: Any) -> Any:
+    if isinstance(value, str):
+        return unicode_text(value)
+    if isinstance(value, dict):
+        return {key: _unicode(item) for key, item in value.items()}
+    if isinstance(value, list | tuple) and value and isinstance(value[0], str):
+        return type(value)(map(_unicode, value))
+    return value
 
 
 class IntensityStatistics(Model):
@@ -96,7 +115,7 @@ class ObjectStatistics(Model):
     largest_id: int
 
 
-class Mismatch(Model):
+class Mismatch(NamedModel):
     """Files of one case that disagree about where the voxels lie."""
 
     kind: Literal["spacing", "origin", "direction"]
@@ -105,7 +124,7 @@ class Mismatch(Model):
     reason: str
 
 
-class CaseFingerprint(Model):
+class CaseFingerprint(NamedModel):
     """One case."""
 
     id: str
@@ -140,7 +159,7 @@ class CaseFingerprint(Model):
     warnings: tuple[str, ...]
 
 
-class Failure(Model):
+class Failure(NamedModel):
     """A case that could not be profiled."""
 
     id: str
@@ -148,8 +167,18 @@ class Failure(Model):
     kind: str
     reason: str
 
+    @field_validator("id")
+    @classmethod
+    def _printable(cls, text: str) -> str:
+        return printable(text)
 
-class Outlier(Model):
+    @field_validator("reason")
+    @classmethod
+    def _one_line(cls, text: str) -> str:
+        return one_line(text)
+
+
+class Outlier(NamedModel):
     """A case that stands out from its data set, by one of the checks in :mod:`voxplan.profiling.outliers`."""
 
     case_id: str
@@ -173,7 +202,7 @@ class Labels(Model):
     ignore: int | None = None
 
 
-class DatasetInfo(Model):
+class DatasetInfo(NamedModel):
     """What the folder says about itself."""
 
     name: str
@@ -238,7 +267,7 @@ class Summary(Model):
     warnings: tuple[str, ...]
 
 
-class Provenance(Model):
+class Provenance(NamedModel):
     """How the file came about; not compared."""
 
     program: str

@@ -5,6 +5,8 @@ To add a format: write a module with a :class:`.base.Reader`, and add one line t
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -80,7 +82,7 @@ def open_volume(source: VolumeSource, options: ReadOptions = ReadOptions()) -> V
     """
     reader = reader_for(source.paths[0])
     resolve_spacing(options, [])  # a spacing that the user mistyped is no fault of the file
-    with damage_named(f"{source.name}: its header cannot be read"):
+    with _no_file_named(source.paths[0]), damage_named(f"{source.name}: its header cannot be read"):
         try:
             if len(source.paths) > 1 and not isinstance(reader, DicomReader):
                 return SliceStack(source, options, reader_for)
@@ -88,3 +90,33 @@ def open_volume(source: VolumeSource, options: ReadOptions = ReadOptions()) -> V
         except FileNotFoundError as error:
             msg = f"{source.name}: no such file"
             raise FormatError(msg) from error
+
+
+def keys_of(path: Path) -> Sequence[str]:
+    """Names of the volumes in a container; empty for other formats.
+
+    Raises:
+        FormatError: the file cannot be read.
+    """
+    with _no_file_named(path):
+        return reader_for(path).keys(path)
+
+
+@contextmanager
+def _no_file_named(path: Path) -> Iterator[None]:
+    """Where reading fails because the file is empty or a folder, say that, not what a library makes of it."""
+    try:
+        yield
+    except FormatError as error:
+        if path.is_file() and not path.stat().st_size:
+            msg = (
+                f"{path}: the file is empty (0 bytes), as after a copy or download that broke off; get it again, "
+                "or leave it out with --exclude"
+            )
+            raise FormatError(msg, kind="empty") from error
+        if path.is_dir() and is_volume_file(path) and reader_for(path).name != "zarr":
+            msg = (
+                f"{path}: is a folder, though it has the suffix of a {reader_for(path).name} file; rename it"
+            )
+            raise FormatError(msg) from error
+        raise

@@ -30,14 +30,25 @@ Region = tuple[slice, slice, slice]
 UNITS_IN_MM: dict[str, float] = {"mm": 1.0, "um": 1e-3, "nm": 1e-6}
 
 
+def printable(text: str) -> str:
+    """Text without control characters, line breaks and bytes that are no UTF-8: each as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def unicode_text(text: str) -> str:
+    """A file name as text that can be written: bytes that are no UTF-8 as escapes, all else as it is."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 LONGEST_MESSAGE = 1200
 """Characters; what a header holds may be quoted, and be a million characters long."""
 
 
 def one_line(message: str) -> str:
     """A message without line breaks and other control characters (of file names, too), cut in its middle."""
-    if not message.isprintable():
-        message = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    message = printable(message)
     if len(message) <= LONGEST_MESSAGE:
         return message
     return f"{message[: LONGEST_MESSAGE * 2 // 3]} ... {message[-LONGEST_MESSAGE // 3 + 5 :]}"
@@ -117,6 +128,10 @@ class CaseSource:
     id: str
     images: tuple[VolumeSource, ...]
     label: VolumeSource | None = None
+
+    def __post_init__(self) -> None:
+        """Ids are told on terminals and stand in files: what cannot be printed becomes an escape."""
+        object.__setattr__(self, "id", printable(self.id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

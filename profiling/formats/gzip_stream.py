@@ -62,9 +62,15 @@ class GzipStream:
         self._file: BinaryIO = path.open("rb")
         self._restart()
 
-    def can_hold(self, size: int) -> bool:
-        """Whether the file is large enough to inflate to so many bytes."""
-        return size <= LARGEST_DEFLATE_RATIO * self._path.stat().st_size
+    def require_room(self, declared: int) -> None:
+        """Raise FormatError where the file is too small to inflate to so many bytes."""
+        compressed = self._path.stat().st_size
+        if declared > LARGEST_DEFLATE_RATIO * compressed:
+            msg = (
+                f"{self._path}: the header declares {declared} bytes, more than its {compressed} "
+                "compressed bytes can hold; the file is truncated or damaged"
+            )
+            raise FormatError(msg)
 
     def read_into(self, into: NDArray[np.uint8], offset: int, *, last: bool = False) -> None:
         """Fill a byte array from an offset of the inflated data.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,8 +12,9 @@ from numpy.typing import NDArray
 
 from .axes import AxisOrder, check_region
 from .base import FormatError, Reader, ReadOptions, Region, Spacing, Volume, VolumeHeader, VolumeSource
-from .contiguous import ContiguousVoxels
+from .contiguous import ContiguousVoxels, to_native
 from .gzip_stream import GzipStream
+from .itk_process import read_apart
 from .metaimage_header import read_metaimage_header
 from .nrrd_header import read_nrrd_header
 from .orientation import affine_rows, is_flipped, orientation_letters
@@ -76,30 +79,36 @@ class _ItkVolume(Volume):
 
 
 class _WholeVoxels:
-    """An encoding that cannot be read in parts: kept from the first read until the volume is closed."""
+    """An encoding or axis order that cannot be read in parts: kept from the first read until it is closed."""
 
-    def __init__(self, source: VolumeSource, axes: AxisOrder) -> None:
+    def __init__(self, source: VolumeSource, layout: RawLayout, axes: AxisOrder, size: int) -> None:
         self._path = source.paths[0]
+        self._layout = layout
         self._axes = axes
         self._array: NDArray[Any] | None = None
+        if self._is_stream:
+            with closing(_stream(layout)) as stream:
+                stream.require_room(size)
+
+    @property
+    def _is_stream(self) -> bool:
+        return self._layout.encoding in ("gzip", "zlib") and self._layout.offset >= 0
 
     def read(self, region: Region, channel: int | None) -> NDArray[Any]:
         """See :meth:`.base.Volume.read`."""
         if self._array is None:
-            self._array = self._load()
+            self._array = self._inflated() if self._is_stream else self._by_simpleitk()
         return self._axes.arrange(self._array[self._axes.index(region, channel)], channel)
 
-    def _load(self) -> NDArray[Any]:
-        import SimpleITK as sitk
+    def _inflated(self) -> NDArray[Any]:
+        array = np.empty(self._axes.stored, self._layout.dtype)
+        with closing(_stream(self._layout)) as stream:
+            stream.read_into(array.reshape(-1).view(np.uint8), 0, last=True)
+        return to_native(array)
 
-        sitk.ProcessObject.SetGlobalWarningDisplay(False)
-        try:
-            array: NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(str(self._path)))
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            msg = f"{self._path}: SimpleITK cannot read it ({reason}); the file is damaged or unknown"
-            raise FormatError(msg) from error
-        if array.size != np.prod(self._axes.stored, dtype=object):
+    def _by_simpleitk(self) -> NDArray[Any]:
+        array = read_apart(self._path)
+        if array.size != prod(self._axes.stored):
             msg = f"{self._path}: holds {array.shape}, where its header declares {self._axes.stored}"
             raise FormatError(msg)
         return array.reshape(self._axes.stored)
@@ -107,6 +116,10 @@ class _WholeVoxels:
     def close(self) -> None:
         """Let go of the voxels."""
         self._array = None
+
+
+def _stream(layout: RawLayout) -> GzipStream:
+    return GzipStream(layout.data_path, layout.offset, "gzip" if layout.encoding == "gzip" else "zlib")
 
 
 def _open_voxels(
@@ -117,14 +130,13 @@ def _open_voxels(
         offset = layout.data_path.stat().st_size - size if layout.offset < 0 else layout.offset
         return ContiguousVoxels(layout.data_path, max(offset, 0), layout.dtype, axes)
     if layout.encoding in ("gzip", "zlib") and layout.offset >= 0 and axes.is_channels_first_zyx:
-        wrapper = "gzip" if layout.encoding == "gzip" else "zlib"
-        stream = GzipStream(layout.data_path, layout.offset, "gzip" if wrapper == "gzip" else "zlib")
+        stream = _stream(layout)
         try:
             return StreamedVoxels(stream, layout.data_path, 0, layout.dtype, axes)
         except FormatError:
             stream.close()
             raise
-    return _WholeVoxels(source, axes)
+    return _WholeVoxels(source, layout, axes, size)
 
 
 def _spacing(layout: RawLayout, axes: AxisOrder) -> tuple[Spacing, str | None]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .axes import AxisOrder
-from .base import FormatError, Region
+from .base import Region
 from .contiguous import to_native
 from .gzip_stream import GzipStream
 
@@ -26,13 +26,7 @@ class StreamedVoxels:
         self._axes = axes
         z, y, x = axes.shape
         self._voxels = axes.channels * z * y * x
-        declared = offset + dtype.itemsize * self._voxels
-        if not stream.can_hold(declared):
-            msg = (
-                f"{path}: the header declares {declared} bytes, more than its {path.stat().st_size} "
-                "compressed bytes can hold; the file is truncated or damaged"
-            )
-            raise FormatError(msg)
+        stream.require_room(offset + dtype.itemsize * self._voxels)
 
     def read(self, region: Region, channel: int | None) -> NDArray[Any]:
         """Stored values of a region, native byte order; see :meth:`.base.Volume.read`."""

@@ -96,9 +96,9 @@ class Listing:
                 continue
             if entry.is_symlink() and self.refuses(path):
                 continue
-            if entry.is_dir():
+            if path.is_dir():
                 folders.append(path)
-            elif entry.is_file():
+            elif path.is_file():
                 files.append(path)
             elif is_volume_file(path):
                 self.is_special(path)
