@@ -32,7 +32,15 @@ READERS: Final[tuple[Reader, ...]] = (
 )
 """Asked in this order which of them reads a path."""
 
-__all__ = ["READERS", "files_beside", "is_volume_file", "open_volume", "reader_for", "strip_suffix"]
+__all__ = [
+    "READERS",
+    "files_beside",
+    "is_volume_file",
+    "keys_of",
+    "open_volume",
+    "reader_for",
+    "strip_suffix",
+]
 
 
 def reader_for(path: Path) -> Reader:
@@ -110,11 +118,11 @@ def _no_file_named(path: Path) -> Iterator[None]:
     except FormatError as error:
         if path.is_file() and not path.stat().st_size:
             msg = (
-                f"{path}: the file is empty (0 bytes), as after a copy or download that broke off; get it again, "
-                "or leave it out with --exclude"
+                f"{path}: the file is empty (0 bytes), as after a copy or download that broke off; "
+                "get it again, or leave it out with --exclude"
             )
             raise FormatError(msg, kind="empty") from error
-        if path.is_dir() and is_volume_file(path) and reader_for(path).name != "zarr":
+        if path.is_dir() and is_volume_file(path) and reader_for(path).name not in ("zarr", "dicom"):
             msg = (
                 f"{path}: is a folder, though it has the suffix of a {reader_for(path).name} file; rename it"
             )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..formats import open_volume, reader_for
+from ..formats import keys_of, open_volume, reader_for
 from ..formats.base import FormatError, VolumeSource
 from .pairing import IMAGE_WORDS, LABEL_WORDS, drop_word
 
@@ -39,7 +39,7 @@ def choose_keys(
         FormatError: the file cannot be read, or the choice is not clear.
     """
     if image_key is None or (label_key is None and use_labels):
-        keys = tuple(reader_for(path).keys(path))
+        keys = tuple(keys_of(path))
         if not keys and image_key is None and label_key is None:
             return VolumeSource(paths=(path,)), None  # a Zarr array by itself, or nothing
         labels = [key for key in keys if _names_label(key) and _clean(key) != _clean(image_key)]
@@ -54,7 +54,7 @@ def choose_keys(
 
 def label_only(path: Path, label_key: str | None) -> VolumeSource:
     """The label map of a container that ``--labels`` names."""
-    keys = tuple(reader_for(path).keys(path))
+    keys = tuple(keys_of(path))
     if label_key is None and len(keys) > 1:
         named = [key for key in keys if _names_label(key)]
         label_key = _label_of(path, named or list(keys))

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from voxplan.profiling.formats.base import FormatError
+from voxplan.profiling.formats import open_volume
+from voxplan.profiling.formats.base import FormatError, VolumeSource
 from voxplan.profiling.layouts import discover
 from voxplan.scripts.phantom import write_phantom
 
@@ -166,3 +167,20 @@ def test_a_glob_of_slices_is_told_to_name_the_folder(tmp_path: Path, slices_are:
         discover(None, **places)  # type: ignore[arg-type]
     places[slices_are] = str(tmp_path / "slices")
     assert len(discover(None, **places).cases) == 1  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".tif", ".h5", ".nrrd", ".mha", ".png", ".dcm"])
+def test_an_empty_file_is_called_empty(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"")
+    with pytest.raises(FormatError, match=r"the file is empty \(0 bytes\)") as caught:
+        open_volume(VolumeSource(paths=(path,)))
+    assert caught.value.kind == "empty"
+    if suffix == ".h5":
+        assert "is empty (0 bytes)" in discover(tmp_path).failures[0].reason
+
+
+def test_a_folder_named_as_a_file_is_called_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").mkdir()
+    with pytest.raises(FormatError, match="is a folder, though it has the suffix of a tiff file"):
+        open_volume(VolumeSource(paths=(tmp_path / "a.tif",)))
