@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from .parser import Parser
-from .profile_cluster import add_cluster_options, check_cluster_usage, chosen_backend
+from .profile_cluster import add_cluster_options, check_cluster_usage, chosen_backend, name_shard
 from .profile_output import (
     DEFAULT_OUTPUT,
     EXIT_FAILED,
@@ -28,6 +28,7 @@ from .profile_output import (
     tell,
     tell_nothing_profiled,
 )
+from .profile_shards import given_merge, merge_parser, run_merge, run_shard
 from .report_option import add_report_option, report_problem, write_dataset_report
 
 if TYPE_CHECKING:
@@ -54,18 +55,22 @@ A killed run goes on where it stopped: run the same command again.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
+    merged = given_merge(argv)
+    parser = build_parser() if merged is None else merge_parser()
+    arguments = parser.parse_args(argv if merged is None else merged)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name must not stop an ASCII terminal
     from voxplan.profiling.run_lock import output_locked
 
     try:
+        if merged is not None:
+            return run_merge(arguments, parser)
+        name_shard(arguments)
         with output_locked(arguments.output):
             return run(arguments, parser)
     except KeyboardInterrupt:
-        return _interrupted(arguments)
+        return EXIT_INTERRUPTED if merged is not None else _interrupted(arguments)
     except Exception as error:  # noqa: BLE001 - one line for people, a traceback for --debug
         return _report(error, debug=arguments.debug)
 
@@ -220,6 +225,8 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     journal = journal_folder(arguments.output)
     if arguments.fresh and journal.is_dir():
         Journal(journal, ()).prune(())
+    if arguments.shard is not None:
+        return run_shard(dataset, options, kind, arguments, _stated(arguments))
     try:
         with chosen_backend(arguments, dataset) as backend, make_progress(arguments) as progress:
             fingerprint = profile_dataset(
