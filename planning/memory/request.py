@@ -18,7 +18,7 @@ from voxplan.plans.schema import (
 )
 
 from .events import Trace
-from .validate import check_numbers, explain_failure
+from .validate import check_numbers, explain_failure, whole
 from .workspace import DeviceModel, default_capability
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ class Request:
         Raises:
             ValueError: naming the argument that does not work.
         """
-        return checked(replace(self, patch_size=tuple(patch_size), batch_size=batch_size))
+        edges = tuple(whole(edge) for edge in patch_size)
+        return checked(replace(self, patch_size=edges, batch_size=whole(batch_size)))
 
     def device_model(self) -> DeviceModel:
         """The GPU's share of the memory."""
@@ -169,6 +170,9 @@ def checked(request: Request) -> Request:
         task=request.task,
         device=request.device,
         num_gpus=request.num_gpus,
+        implementation=request.implementation,
+        loss=request.loss,
+        compute_capability=request.compute_capability,
     )
     if request.architecture is not None:
         request.architecture.validate(
@@ -223,7 +227,8 @@ def make_request(
     if patch_size is None or batch_size is None:
         msg = "patch_size and batch_size are needed unless architecture is a plan"
         raise ValueError(msg)
-    patch_size = tuple(patch_size)
+    patch_size = tuple(whole(edge) for edge in patch_size)
+    samples: int = whole(batch_size)
     found: Architecture | None = None
     build: Any = None
     if isinstance(architecture, ArchitectureChoice):
@@ -245,13 +250,16 @@ def make_request(
         raise ValueError(msg)
     check_numbers(
         patch_size=patch_size,
-        batch_size=batch_size,
+        batch_size=samples,
         in_channels=in_channels,
         out_channels=out_channels,
         precision=precision,
         task=task,
         device=device,
         num_gpus=num_gpus,
+        implementation=optimizer_implementation or "foreach",
+        loss=loss,
+        compute_capability=compute_capability or default_capability(),
     )
     if found is not None:
         arguments = {**found.topology(patch_size, None), **(arguments or {})}
@@ -266,7 +274,7 @@ def make_request(
             build_callable=build,
             arguments=arguments or {},
             patch_size=patch_size,
-            batch_size=batch_size,
+            batch_size=samples,
             in_channels=in_channels,
             out_channels=out_channels,
             precision=precision,

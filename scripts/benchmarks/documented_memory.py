@@ -16,9 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from voxplan.scripts.benchmarks.memory_grid import Case, make_request
+from voxplan.scripts.benchmarks.memory_steps import convolution_elements
+from voxplan.scripts.benchmarks.other_formulas import connectomics_formula, nnunet_proxy
 from voxplan.scripts.benchmarks.pages import write_between
 
 GB = 10**9
+BATCH = 2
 NNUNET = "nnU-Net documentation, resenc_presets.md (A100)"
 SGD = {"optimizer": "sgd"}
 
@@ -57,16 +61,20 @@ def make_table() -> str:
     from voxplan.planning.memory import estimate_training_memory
 
     lines = [
-        "| step (batch 2, fp16) | patch | tensors | reserved | whole process | documented | source |",
-        "|---|---|---|---|---|---|---|",
+        "| step (batch 2, fp16) | patch | documented | whole process | reserved | tensors | nnU-Net rule "
+        "| PyTC formula | source |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for figure in FIGURES:
+        case = Case(figure.architecture, figure.patch, BATCH, **figure.options)
+        elements = convolution_elements(make_request(case, "cuda", None))
         found = estimate_training_memory(
-            figure.architecture, patch_size=figure.patch, batch_size=2, **figure.options
+            figure.architecture, patch_size=figure.patch, batch_size=BATCH, **figure.options
         )
-        ours = [f"{size / GB:.1f} GB" for size in (found.allocated, found.reserved, found.total)]
-        patch = "×".join(map(str, figure.patch))
-        row = [figure.title, patch, *ours, f"{figure.gigabytes} GB", figure.source]
+        others = (nnunet_proxy(case, elements), connectomics_formula(case))
+        sizes = (found.total, found.reserved, found.allocated, *others)
+        shown = [f"{figure.gigabytes:.1f} GB", *(f"{size / GB:.1f} GB" for size in sizes)]
+        row = [figure.title, "×".join(map(str, figure.patch)), *shown, figure.source]
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 

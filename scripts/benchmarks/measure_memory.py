@@ -1,272 +1,45 @@
 """Measure real training steps beside their estimates: the harness behind every constant of the memory model.
 
-    python scripts/benchmarks/measure_memory.py -o measured.json             # the grid on the GPU at hand
-    python scripts/benchmarks/measure_memory.py -o measured.json --caps 0 8 11 24 80
-    python scripts/benchmarks/measure_memory.py --device cpu --quick -o quick.json
+    python scripts/benchmarks/measure_memory.py -o measured.json                # the grid on the GPU at hand
+    python scripts/benchmarks/measure_memory.py -o measured.json --seconds 540  # what nine minutes allow
+    python scripts/benchmarks/measure_memory.py -o measured.json --caps 0 11    # two cards instead of five
+    python scripts/benchmarks/measure_memory.py -o cpu.json --device cpu        # a small grid, without a GPU
 
-Every step runs in a process of its own. A cap of N GB stands for a card of that size (``0``: the whole card),
-by ``torch.cuda.set_per_process_memory_fraction``. The file is written after every step, and a second run goes
-on where the first one ended. What a case records: peaks of the first step and of the steady state, the
-process's use as the driver reports it, for some the allocator's events, and the estimate of the same torch
-version.
+Every step runs in a process of its own. A cap of N GB stands for a card of that size (0: the card at hand).
+The file is written after every step, and the same command goes on where it ended: exit status 3 says that
+something is left to do. What is recorded: peaks of the first step and of the steady state, the process's use
+as the driver reports it, for some cases the allocator's events (in ``<output>.events.json.gz``), and the
+estimate by the same torch. On the CPU: live bytes of tensors, torch's allocator events, and the process.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
-import os
+import multiprocessing
 import platform
 import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import nn
+from voxplan.scripts.benchmarks.memory_grid import CPU_GRID, GRID, QUICK, Case
+from voxplan.scripts.benchmarks.memory_steps import measure
 
-STEADY_STEPS = 3
-"""Steps after the first one."""
 TIMEOUT = 900
 """Seconds that one case may take."""
-GB = 10**9
-CAPS = (0, 8, 11, 24, 80)
-
-
-@dataclass(frozen=True)
-class Case:
-    """One training step to measure."""
-
-    architecture: str
-    """Registered name, or ``dynunet`` (MONAI's, heads stacked)."""
-    patch: tuple[int, ...]
-    batch: int
-    precision: str = "fp16"
-    checkpointing: bool = False
-    classes: int = 2
-    benchmark: bool = False
-    optimizer: str = "adamw"
-    snapshot: bool = False
-
-    @property
-    def name(self) -> str:
-        """Unique in the grid."""
-        flags = [
-            "x".join(map(str, self.patch)),
-            f"b{self.batch}",
-            self.precision,
-            *(["checkpointing"] if self.checkpointing else []),
-            *([f"{self.classes}classes"] if self.classes != 2 else []),
-            *(["benchmark"] if self.benchmark else []),
-            *([self.optimizer] if self.optimizer != "adamw" else []),
-        ]
-        return "/".join([self.architecture, *flags])
-
-
-def _cube(edge: int) -> tuple[int, int, int]:
-    return (edge, edge, edge)
-
-
-GRID: tuple[Case, ...] = (
-    *(Case("mednext_s", _cube(edge), 2) for edge in (32, 64, 96)),
-    Case("mednext_s", _cube(128), 2, snapshot=True),
-    Case("mednext_s", _cube(128), 1, benchmark=True),
-    Case("mednext_s", _cube(64), 8, precision="bf16"),
-    Case("mednext_s", _cube(64), 2, precision="fp32"),
-    Case("mednext_s", _cube(128), 2, checkpointing=True),
-    Case("mednext_s", (32, 160, 160), 4),
-    Case("mednext_s", (512, 512), 8),
-    Case("mednext_s_k5", _cube(96), 2),
-    Case("mednext_b", _cube(96), 2),
-    Case("mednext_b", _cube(128), 1, precision="bf16"),
-    Case("mednext_b_k5", _cube(64), 2),
-    Case("mednext_m", _cube(96), 1),
-    Case("mednext_m", _cube(128), 1, checkpointing=True),
-    Case("mednext_m_k5", _cube(64), 1),
-    Case("mednext_l", _cube(96), 1),
-    Case("mednext_l", _cube(128), 1, checkpointing=True),
-    Case("mednext_l_k5", _cube(64), 1, checkpointing=True),
-    *(Case("basic_unet", _cube(edge), 2) for edge in (32, 64, 96)),
-    Case("basic_unet", _cube(128), 2, snapshot=True),
-    Case("basic_unet", _cube(128), 2, benchmark=True),
-    Case("basic_unet", _cube(96), 2, precision="fp32"),
-    Case("basic_unet", (512, 512), 8),
-    Case("monai_unet", _cube(64), 4),
-    Case("monai_unet", _cube(128), 2),
-    Case("monai_unet", _cube(128), 2, benchmark=True),
-    Case("monai_unet", (32, 128, 128), 8, precision="bf16"),
-    Case("monai_unet", _cube(192), 1, precision="fp32"),
-    Case("dynunet", _cube(96), 2),
-    Case("dynunet", _cube(96), 2, benchmark=True),
-    Case("dynunet", _cube(64), 1, classes=105),
-    Case("unet", _cube(96), 2, optimizer="sgd"),
-    Case("unet", _cube(128), 2, optimizer="sgd", snapshot=True),
-    Case("unet", _cube(128), 2, optimizer="sgd", benchmark=True),
-    Case("unet", _cube(128), 2, classes=105, optimizer="sgd"),
-    Case("unet", _cube(160), 1, precision="fp32", optimizer="sgd"),
-    Case("unet", (40, 192, 160), 2, precision="bf16"),
-    Case("unet", (512, 512), 8, optimizer="sgd"),
-    Case("resenc_unet", _cube(64), 8),
-    Case("resenc_unet", _cube(128), 2, optimizer="sgd", snapshot=True),
-    Case("resenc_unet", _cube(128), 2, optimizer="sgd", benchmark=True),
-    Case("resenc_unet", _cube(192), 1, precision="bf16"),
-    Case("resenc_unet", _cube(192), 1, checkpointing=True),
-    Case("resenc_unet", _cube(96), 2, classes=105),
-)
-QUICK: tuple[Case, ...] = (
-    Case("basic_unet", _cube(32), 1, precision="fp32"),
-    Case("mednext_s", _cube(32), 1, precision="fp32", checkpointing=True),
-)
-
-
-def build_dynunet(dimensions: int, classes: int) -> nn.Module:
-    """MONAI's DynUNet with two deep-supervision heads, stacked on dimension 1."""
-    from monai.networks.nets.dynunet import DynUNet
-
-    strides = [1, 2, 2, 2, 2]
-    return DynUNet(
-        dimensions, 1, classes, [3] * 5, strides, strides[1:], deep_supervision=True, deep_supr_num=2
-    )
-
-
-def make_request(case: Case, device: str, capability: tuple[int, int] | None) -> Any:
-    """The case as the memory model knows it."""
-    from voxplan.planning.memory.request import make_request as request
-
-    def dynunet() -> nn.Module:
-        return build_dynunet(len(case.patch), case.classes)
-
-    return request(
-        dynunet if case.architecture == "dynunet" else case.architecture,
-        patch_size=case.patch,
-        batch_size=case.batch,
-        out_channels=case.classes,
-        precision=case.precision,  # type: ignore[arg-type]
-        optimizer=case.optimizer,
-        checkpointing=case.checkpointing,
-        device=device,
-        compute_capability=capability,
-        cudnn_benchmark=case.benchmark,
-    )
-
-
-def run_steps(case: Case, request: Any, device: str) -> dict[str, Any]:
-    """Train for real: a first step, then the steady state; what each one took."""
-    import torch
-
-    from voxplan.planning.memory.step import make_optimizer, make_target, outputs_of
-    from voxplan.plans.training import training_step
-
-    torch.backends.cudnn.benchmark = case.benchmark
-    with torch.device(device):
-        network = request.build()
-    network.train()
-    optimizer = make_optimizer(request.optimizer, list(network.parameters()), request.implementation)
-    scaler = torch.amp.GradScaler(device) if case.precision == "fp16" else None
-    settings = request.settings()
-
-    def loss(result: Any, target: torch.Tensor) -> torch.Tensor:
-        outputs = outputs_of(result, len(case.patch))
-        value: torch.Tensor = request.make_loss(len(outputs))(
-            outputs if len(outputs) > 1 else outputs[0], target
-        )
-        return value
-
-    def step() -> None:
-        training_step(
-            network,
-            loss,  # type: ignore[arg-type]
-            optimizer,
-            torch.randn(case.batch, 1, *case.patch, device=device),
-            make_target(settings, device),
-            precision=request.precision,
-            scaler=scaler,
-        )
-
-    if device == "cpu":
-        step()
-        first = _resident()
-        for _ in range(STEADY_STEPS):
-            step()
-        return {"first": {"process": first}, "steady": {"process": _resident()}}
-    return _run_on_gpu(case, step)
-
-
-def _resident() -> int:
-    """Peak resident bytes of this process so far."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _run_on_gpu(case: Case, step: Any) -> dict[str, Any]:
-    import torch
-
-    found: dict[str, Any] = {}
-    if case.snapshot:
-        torch.cuda.memory._record_memory_history(context=None, stacks="python")
-    for name, steps in (("first", 1), ("steady", STEADY_STEPS)):
-        torch.cuda.reset_peak_memory_stats()
-        for _ in range(steps):
-            step()
-        torch.cuda.synchronize()
-        found[name] = {
-            "allocated": torch.cuda.max_memory_allocated(),
-            "reserved": torch.cuda.max_memory_reserved(),
-            "process": _driver_bytes(),
-        }
-    if case.snapshot:
-        traces = torch.cuda.memory._snapshot().get("device_traces", [[]])[0]
-        found["events"] = [(item["action"], item["size"], item.get("addr")) for item in traces]
-    return found
-
-
-def _driver_bytes() -> int | None:
-    """What the driver says that this process holds on the GPU."""
-    command = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
-    try:
-        text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    rows = [line.split(",") for line in text.splitlines() if "," in line]
-    mine = [int(used) for pid, used in rows if pid.strip() == str(os.getpid()) and used.strip().isdigit()]
-    return mine[0] * 2**20 if mine else None
-
-
-def measure(case: Case, device: str, cap: int) -> dict[str, Any]:
-    """Run one case in this process; what it took, and what was estimated."""
-    import torch
-
-    from voxplan.planning.memory.estimate import estimate_trace
-
-    capability = torch.cuda.get_device_capability() if device == "cuda" else None
-    request = make_request(case, device, capability)
-    record: dict[str, Any] = {"name": case.name, "case": asdict(case), "cap": cap, "device": device}
-    try:
-        if device == "cuda" and cap:
-            whole = torch.cuda.get_device_properties(0).total_memory
-            if cap * GB > whole:
-                return {**record, "status": "skipped", "why": f"the card has only {whole} bytes"}
-            torch.cuda.set_per_process_memory_fraction(cap * GB / whole)
-        record |= run_steps(case, request, device)
-        record["status"] = "measured"
-    except torch.OutOfMemoryError as error:
-        record |= {"status": "out of memory", "why": str(error).splitlines()[0]}
-    estimate = estimate_trace(request.trace(), request)
-    record["predicted"] = {
-        **estimate.parts,
-        "allocated": estimate.allocated,
-        "first_step_allocated": estimate.first_step_allocated,
-        "reserved": estimate.reserved,
-        "context": estimate.context,
-        "total": estimate.total,
-    }
-    return record
+CAPS = (0, 11, 24, 8, 80)
+"""GB; in the order of their worth where time is short."""
+UNFINISHED = 3
+"""Exit status when time was up before the grid was done."""
+PRELOADED = ("torch", "monai.networks.nets", "voxplan.plans.training", "voxplan.planning.memory.step")
 
 
 def describe_machine(device: str) -> dict[str, Any]:
@@ -277,6 +50,7 @@ def describe_machine(device: str) -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "device": device,
+        "threads": torch.get_num_threads(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     if device == "cuda":
@@ -292,20 +66,39 @@ def describe_machine(device: str) -> dict[str, Any]:
     return facts
 
 
-def _in_own_process(case: Case, device: str, cap: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        answer = Path(folder, "answer.json")
-        job = json.dumps({"case": asdict(case), "device": device, "cap": cap})
-        command = [sys.executable, __file__, "--job", job, "-o", str(answer)]
-        failure = {"name": case.name, "case": asdict(case), "cap": cap, "device": device, "status": "failed"}
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-        except subprocess.TimeoutExpired:
-            return {**failure, "why": f"took more than {TIMEOUT} s"}
-        if done.returncode or not answer.exists():
-            return {**failure, "why": done.stderr[-2000:] or f"exit {done.returncode}"}
-        record: dict[str, Any] = json.loads(answer.read_text())
-        return record
+def _answer(pipe: Connection, function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> None:
+    try:
+        pipe.send(function(*arguments))
+    except BaseException:  # noqa: BLE001 - a case that fails is recorded, whatever it raised
+        pipe.send({"status": "failed", "why": traceback.format_exc()[-2000:]})
+
+
+def in_own_process(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """What the function returns in a fresh process, or why it failed.
+
+    The process is forked from a server that has imported torch and MONAI and touched no GPU, which spares
+    each case some seconds; where there is no such server, a new interpreter is started.
+    """
+    methods = multiprocessing.get_all_start_methods()
+    context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if "forkserver" in methods:
+        context.set_forkserver_preload(list(PRELOADED))
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(theirs, function, arguments))
+    process.start()
+    theirs.close()
+    try:
+        if not ours.poll(TIMEOUT):
+            return {"status": "failed", "why": f"took more than {TIMEOUT} s"}
+        answer: dict[str, Any] = ours.recv()
+        return answer
+    except EOFError:
+        process.join()
+        return {"status": "failed", "why": f"the process died with exit code {process.exitcode}"}
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
 
 
 def _save(path: Path, document: dict[str, Any]) -> None:
@@ -314,65 +107,114 @@ def _save(path: Path, document: dict[str, Any]) -> None:
     part.replace(path)
 
 
-def _run_job(text: str, output: Path) -> int:
-    job = json.loads(text)
-    case = Case(**{**job["case"], "patch": tuple(job["case"]["patch"])})
-    output.write_text(json.dumps(measure(case, job["device"], job["cap"])))
-    return 0
+def _keep_events(output: Path, name: str, events: dict[str, Any]) -> None:
+    """Beside the output, since they are a thousand times its size."""
+    path = output.with_suffix(".events.json.gz")
+    held = json.loads(gzip.decompress(path.read_bytes())) if path.exists() else {}
+    held[name] = events
+    part = path.with_suffix(".part")
+    part.write_bytes(gzip.compress(json.dumps(held).encode()))
+    part.replace(path)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure the grid; exit 1 if a case failed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, required=True, help="JSON file; continued if it exists")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--quick", action="store_true", help="two small cases instead of the grid")
-    parser.add_argument(
-        "--caps", type=int, nargs="+", default=None, help="card sizes in GB; 0: the whole card"
-    )
-    parser.add_argument("--only", default="", help="cases whose name contains this")
-    parser.add_argument("--job", help=argparse.SUPPRESS)
-    options = parser.parse_args(argv)
-    if options.job:
-        return _run_job(options.job, options.output)
-    document: dict[str, Any] = {"machine": describe_machine(options.device), "measurements": []}
-    if options.output.exists():
-        held = json.loads(options.output.read_text())
-        same = {key: value for key, value in held["machine"].items() if key != "time"}
-        if any(document["machine"].get(key) != value for key, value in same.items()):
-            print(
-                f"{options.output} was measured on another machine or torch: name another file",
-                file=sys.stderr,
-            )
-            return 2
-        document = held
-    done = {(item["name"], item["cap"]) for item in document["measurements"] if item["status"] != "failed"}
-    document["measurements"] = [item for item in document["measurements"] if item["status"] != "failed"]
-    caps = options.caps or ([0] if options.device == "cpu" else list(CAPS))
+def _begin(output: Path, machine: dict[str, Any]) -> dict[str, Any] | None:
+    """The document to go on with; None if the file is another machine's."""
+    if not output.exists():
+        return {"machine": machine, "measurements": []}
+    held: dict[str, Any] = json.loads(output.read_text())
+    if any(machine.get(key) != value for key, value in held["machine"].items() if key != "time"):
+        return None
+    held["measurements"] = [item for item in held["measurements"] if item["status"] != "failed"]
+    return held
+
+
+def run_grid(
+    grid: Sequence[Case],
+    caps: Sequence[int],
+    device: str,
+    output: Path,
+    document: dict[str, Any],
+    seconds: float,
+) -> tuple[int, int]:
+    """Measure what is not yet measured, the card at hand first. How many failed, and how many are left."""
+    start = time.monotonic()
+    done = {(item["name"], item["cap"]) for item in document["measurements"]}
+    estimated = {item["name"] for item in document["measurements"] if "predicted" in item}
+    waiting = [(cap, case) for cap in caps for case in grid if (case.name, cap) not in done]
     failed = 0
-    for case in QUICK if options.quick else GRID:
-        for cap in caps:
-            if options.only not in case.name or (case.name, cap) in done:
-                continue
-            record = _in_own_process(case, options.device, cap)
-            failed += record["status"] == "failed"
-            document["measurements"].append(record)
-            _save(options.output, document)
-            print(_line(record), flush=True)
-    return 1 if failed else 0
+    for number, (cap, case) in enumerate(waiting):
+        if time.monotonic() - start > seconds:
+            return failed, len(waiting) - number
+        began = time.monotonic()
+        record = in_own_process(measure, case, device, cap, case.name not in estimated)
+        record = {"name": case.name, "case": asdict(case), "cap": cap, "device": device, **record}
+        record["seconds"] = round(time.monotonic() - began, 1)
+        if record["status"] == "failed":
+            failed += 1
+        elif "predicted" in record:
+            estimated.add(case.name)
+        if "events" in record:
+            _keep_events(output, case.name, record.pop("events"))
+        document["measurements"].append(record)
+        _save(output, document)
+        print(_line(record), flush=True)
+    return failed, 0
 
 
 def _line(record: dict[str, Any]) -> str:
     cap = f" at {record['cap']} GB" if record["cap"] else ""
     if record["status"] != "measured":
         return f"{record['name']}{cap}: {record['status']}: {record.get('why', '').strip().splitlines()[-1:]}"
-    steady, predicted = record["steady"], record["predicted"]
+    steady, predicted = record["steady"], record.get("predicted", {})
     pairs = [
-        f"{ours} {steady[theirs] / 2**30:.2f} GiB, predicted {predicted[ours] / 2**30:.2f}"
-        for ours, theirs in (("allocated", "allocated"), ("reserved", "reserved"), ("total", "process"))
-        if steady.get(theirs)
+        f"{measured} {steady[measured] / 2**30:.3f} GiB"
+        + (f" (predicted {predicted[ours] / 2**30:.3f})" if ours in predicted else "")
+        for measured, ours in (
+            ("live", "allocated"),
+            ("allocated", "allocated"),
+            ("reserved", "reserved"),
+            ("process", "total"),
+        )
+        if steady.get(measured)
     ]
-    return f"{record['name']}{cap}: {'; '.join(pairs)}"
+    return f"{record['name']}{cap}: {', '.join(pairs)}, {record['seconds']} s"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure the grid; 1 if a case failed, 2 for another machine's file, 3 if time was up."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="JSON file; continued if it exists")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--quick", action="store_true", help="two small cases instead of the grid")
+    parser.add_argument(
+        "--caps", type=int, nargs="+", default=None, help="card sizes in GB; 0: the card at hand"
+    )
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), help="begin no further case after so long"
+    )
+    options = parser.parse_args(argv)
+    machine = in_own_process(describe_machine, options.device)
+    if "why" in machine:
+        print(machine["why"], file=sys.stderr)
+        return 1
+    document = _begin(options.output, machine)
+    if document is None:
+        print(
+            f"{options.output} was measured on another machine or torch: name another file", file=sys.stderr
+        )
+        return 2
+    cpu = options.device == "cpu"
+    grid = [
+        case for case in (QUICK if options.quick else CPU_GRID if cpu else GRID) if options.only in case.name
+    ]
+    caps = options.caps or ([0] if cpu else list(CAPS))
+    failed, left = run_grid(grid, caps, options.device, options.output, document, options.seconds)
+    if left:
+        print(f"{left} left: the same command goes on with them")
+    return 1 if failed else UNFINISHED if left else 0
 
 
 if __name__ == "__main__":

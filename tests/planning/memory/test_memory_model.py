@@ -8,6 +8,7 @@ import pytest
 from torch import Tensor, nn
 
 from voxplan.planning.memory import DoesNotFitError, MemoryModel, largest_batch, largest_patch
+from voxplan.planning.memory.request import Request
 
 GIB = 2**30
 
@@ -84,3 +85,23 @@ def test_totals_name_the_argument_that_does_not_work() -> None:
         model.total((64,) * 3, 0)
     with pytest.raises(ValueError, match="patch_size"):
         model.total((65, 64, 64), 2)
+
+
+def test_a_search_costs_two_small_traces_and_one_to_confirm(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced: list[tuple[tuple[int, ...], int]] = []
+    real = Request.trace
+
+    def counted(self: Request, **options: Any) -> Any:
+        traced.append((self.patch_size, self.batch_size))
+        return real(self, **options)
+
+    monkeypatch.setattr(Request, "trace", counted)
+    model = MemoryModel("basic_unet", dimensions=2)
+    found = largest_batch(model, (256, 256), 4 * GIB)
+    assert found.batch_size > 16
+    assert len(traced) == 3
+    assert traced[2] == ((256, 256), found.batch_size)
+    assert all(batch * edges[0] * edges[1] < 256 * 256 for edges, batch in traced[:2])
+    # Another question to the same model costs a confirmation only.
+    largest_batch(model, (512, 512), 4 * GIB)
+    assert len(traced) == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -178,6 +179,11 @@ def test_a_network_may_return_what_networks_return() -> None:
         ({"patch_size": (40, 64, 64)}, "patch_size .* axis 0: 40 must be a multiple of 16"),
         ({"patch_size": (16, 64, 64)}, "patch_size .* at least 32"),
         ({"num_gpus": 0}, "num_gpus must be"),
+        ({"batch_size": True}, "batch_size must be a whole number"),
+        ({"batch_size": 1.5}, "batch_size must be a whole number"),
+        ({"optimizer_implementation": "apex"}, "optimizer_implementation must be one of foreach, fused"),
+        ({"compute_capability": "8.6"}, "compute_capability must be two whole numbers"),
+        ({"loss": "dice"}, "loss must be a plan's LossChoice or a callable"),
         ({"kernel": 3}, "kernel"),
     ],
 )
@@ -185,6 +191,13 @@ def test_nonsense_names_its_argument(options: dict[str, Any], message: str) -> N
     given = {"patch_size": (64,) * 3, "batch_size": 1, **options}
     with pytest.raises(ValueError, match=message):
         estimate_training_memory("mednext_s", **given)
+
+
+def test_numpys_whole_numbers_are_whole_numbers() -> None:
+    given = {"patch_size": np.array([32, 32]), "batch_size": np.int64(2), "loss": None}
+    assert _estimate("basic_unet", **given) == _estimate(
+        "basic_unet", patch_size=(32, 32), batch_size=2, loss=None
+    )
 
 
 def test_unknown_architectures() -> None:
