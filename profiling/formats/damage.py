@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ LIBRARY_ERRORS: Final[tuple[type[Exception], ...]] = (
     SystemError,
     TypeError,
     ValueError,
+    struct.error,
     zlib.error,
     cast("type[Exception]", isal_zlib.IsalError),
 )

@@ -42,7 +42,8 @@ def check_chain(path: Path) -> int:
             seen.add(offset)
             file.seek(min(offset, size))
             tags = file.read(struct.calcsize(count))
-            end = offset + len(tags) + (struct.unpack(count, tags)[0] if tags else 0) * entry
+            tags = tags if len(tags) == struct.calcsize(count) else bytes(struct.calcsize(count))
+            end = offset + len(tags) + struct.unpack(count, tags)[0] * entry
             file.seek(min(end, size))
             following = file.read(struct.calcsize(number))
             if len(following) < struct.calcsize(number):
