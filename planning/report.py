@@ -112,15 +112,16 @@ def _plans_table(document: PlansDocument) -> Table:
 
 def _print_notes(document: PlansDocument, console: Console) -> None:
     """What the columns mean, what stays unused, and what was measured."""
-    per = "batch per step" if not document.hardware.gpus else "batch per GPU and step"
+    per = "batch per step" if not document.hardware.gpus else "batch per GPU"
     mark = "* recommended; " if document.recommended else ""
     _line(console, "", f"{mark}{per} (x accumulation); predicted memory of the budget", "dim")
     for name, plan in document.plans.items():
         patch, batch = plan.limits.get("patch_size"), plan.limits.get("batch_size")
         unused = plan.memory.budget - plan.memory.total
         if batch not in (None, "memory", "user") and unused > UNUSED_SHARE * plan.memory.budget:
-            limits = f"the batch by the {batch}" if patch == "memory" else f"by {patch} and {batch}"
-            _line(console, "- ", f"{name}: limited {limits}; {unused / GIB:.1f} GiB stay unused", "dim")
+            named = (batch,) if patch == "memory" else (patch or batch, batch)
+            limits = " and ".join(dict.fromkeys(named))
+            _line(console, "- ", f"{name}: limited by {limits}; {unused / GIB:.1f} GiB stay unused", "dim")
         _print_measured(name, plan, console)
 
 

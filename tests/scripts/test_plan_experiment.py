@@ -70,7 +70,32 @@ def test_named_card(fingerprint: Path, tmp_path: Path, capsys: pytest.CaptureFix
         assert expected in printed
     assert "set to 16,32,32 by the user" in printed
     table = printed.split("written:")[0]
-    assert max(len(line) for line in table.splitlines() if not line.startswith(("!", "no plan"))) <= 80
+    assert max(len(line) for line in table.splitlines() if not line.startswith(("!", "- ", "no plan"))) <= 80
+
+
+def test_configuration_alone_and_what_stays_unused(
+    fingerprint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "plans.json"
+    options = ("--cpu", "--ram", "8", "--architecture", "monai_unet", "--configuration", "3d_fullres")
+    assert plan(fingerprint, output, *options) == 0
+    printed = capsys.readouterr().out
+    assert set(read_document(output).plans) == {"monai_unet/3d_fullres"}
+    assert "\n* recommended; batch per step (x accumulation)" in printed
+    assert "monai_unet/3d_fullres: limited by " in printed
+    assert "GiB stay unused" in printed
+
+
+def test_unlabelled_data_is_to_be_annotated_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    with h5py.File(data / "stack.h5", "w") as file:
+        file["raw"] = np.zeros((24, 96, 80), dtype=np.uint8)
+    options = ("--image-key", "raw", "--gpu-memory", "8", "--architecture", "monai_unet", *SETTINGS)
+    assert plan(data, tmp_path / "plans.json", *options) == 0
+    printed = capsys.readouterr().out
+    assert "next: annotate" in printed
+    assert "next: train" not in printed
 
 
 def test_json(fingerprint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,6 +146,8 @@ def test_diff(fingerprint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
         (("--cpu", "--gpu", "T4"), "--cpu"),
         (("--preset", "nnunet", "--set", "lr=1"), "--preset"),
         (("--target-gb", "9"), "--preset"),
+        (("--fit",), "--verify"),
+        (("--preset", "nnunet", "--verify", "--fit"), "--preset"),
         (("--export", "onnx", "x"), "unknown format"),
         (("--spacing", "0", "1", "1"), "--spacing"),
         (("--overrides", "/absent.yaml"), "absent.yaml"),
