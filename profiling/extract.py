@@ -185,11 +185,12 @@ def _run(
     tasks: list[CaseTask] = []
     keeper = ResultKeeper()
     share = backend.workers > 1
+    finished = store.entries()
     for case in dataset.cases:
         task = CaseTask(
             case, dataset.root, options, names[case.id], store.folder, share, keep=not backend.remote
         )
-        known = store.read(task.name)
+        known = store.read(task.name) if task.name in finished else None
         if known is None:
             tasks.append(task)
         else:
@@ -197,7 +198,7 @@ def _run(
     progress.tell("begin", jobs=max(1, min(backend.workers, len(tasks))))
     for case_id, resumed in found.items():
         progress.finish(case_id, resumed, resumed=True)
-    for task, result in run_tasks(backend, store, tasks, timeout):
+    for task, result in run_tasks(backend, store, tasks, timeout, progress.count_part):
         found[task.case.id] = _kept(keeper, result, store, task.name)
         progress.finish(task.case.id, result)
     store.prune(names.values(), {names[i] for i, result in found.items() if is_retried(result)})
@@ -221,6 +222,8 @@ class _Progress:
         self.finished = 0
         self.failed = 0
         self.jobs = 1
+        self.parts = 0
+        self.parts_finished = 0
         self._on_event = on_event
 
     def tell(
@@ -235,10 +238,17 @@ class _Progress:
                     finished=self.finished,
                     failed=self.failed,
                     jobs=self.jobs,
+                    parts=self.parts,
+                    parts_finished=self.parts_finished,
                     case_id=case_id,
                     reason=reason,
                 )
             )
+
+    def count_part(self, finished: int, parts: int) -> None:
+        """So many parts of the volumes that workers share are counted."""
+        self.parts_finished, self.parts = finished, parts
+        self.tell("part")
 
     def finish(self, case_id: str, result: Result | Failure, *, resumed: bool = False) -> None:
         self.finished += 1

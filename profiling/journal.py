@@ -8,6 +8,7 @@ Entries of small cases share a file, a pack: making a file takes longer than rea
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from typing import Any
 
 from .codec import CodecError, decode, encode
 from .files import write_atomically
+from .formats import files_beside
 from .formats.base import CaseSource, VolumeSource
 
 ENTRY_SUFFIX = ".case"
@@ -56,6 +58,10 @@ def _path_state(path: Path) -> list[str]:
     except OSError as error:
         return [f"{path.absolute()} {error.strerror}"]
     lines = [f"{path.absolute()} {status.st_size} {status.st_mtime_ns}"]
+    for other in files_beside(path):
+        with contextlib.suppress(OSError):
+            beside = other.stat()
+            lines.append(f"{other.absolute()} {beside.st_size} {beside.st_mtime_ns}")
     if path.is_dir():
         for folder, names, files in os.walk(path):
             names.sort()
@@ -131,6 +137,12 @@ class Journal:
         path, offset, length = self._packed[name]
         with path.open("rb", buffering=0) as file:
             return os.pread(file.fileno(), length, offset)
+
+    def entries(self) -> set[str]:
+        """Names of all entries: asking for each of many thousand that are not there would open as many files."""
+        with os.scandir(self.folder) as found:
+            single = {entry.name[: -len(ENTRY_SUFFIX)] for entry in found if entry.name.endswith(ENTRY_SUFFIX)}
+        return single | self._packed.keys()
 
     def has(self, name: str) -> bool:
         """Whether there is an entry, without looking into it."""

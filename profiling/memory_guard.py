@@ -7,16 +7,17 @@ finds out only by allocating it; under this ceiling that ends as an error of the
 from __future__ import annotations
 
 import contextlib
-import re
+import mmap
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 SLACK_BYTES: Final = 256 << 20
 """For libraries that are imported when a first file of their format is met, and for stacks of their threads,
 which count in full (measured: 70 MiB for HDF5, Zarr, TIFF and ITK together; 8 MiB a thread)."""
+
+_PAGE: Final = mmap.PAGESIZE
 
 _active = threading.Lock()
 
@@ -60,10 +61,13 @@ def _lowered(budget: int) -> Iterator[None]:
 
 
 def _usage() -> tuple[int, int]:
-    """Bytes of private data and of resident memory of this process; zeros where they are not told."""
+    """Bytes of private data (with the stack) and of resident memory of this process; zeros where untold.
+
+    ``statm`` (proc_pid_statm(5)) is read in a tenth of the time of ``status``, which counts for small files.
+    """
     try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    except OSError:
+        with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123 - twice a case
+            pages = file.read().split()
+        return int(pages[5]) * _PAGE, int(pages[1]) * _PAGE
+    except (OSError, IndexError, ValueError):
         return 0, 0
-    found = dict(re.findall(r"^(VmData|VmRSS):\s+(\d+) kB", status, re.MULTILINE))
-    return int(found.get("VmData", 0)) * 1024, int(found.get("VmRSS", 0)) * 1024

@@ -103,11 +103,16 @@ def part_classes() -> tuple[type, ...]:
 
 
 def run_tasks(
-    backend: Backend, store: Journal, tasks: Sequence[CaseTask], timeout: float | None
+    backend: Backend,
+    store: Journal,
+    tasks: Sequence[CaseTask],
+    timeout: float | None,
+    on_part: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[CaseTask, CaseResult | Failure]]:
     """Every case with its result, as they come: small ones first, then those that workers share.
 
-    ``timeout`` holds for a whole case, or for one part of a shared one.
+    ``timeout`` holds for a whole case, or for one part of a shared one. ``on_part`` is told how many parts of
+    shared cases are counted, and how many there are.
     """
     shared: list[JoinTask] = []
     whole: Work[CaseTask, CaseResult | Failure | Split] = Work(
@@ -129,7 +134,7 @@ def run_tasks(
         else:
             yield task, _settled(task, outcome, timeout)
     if shared:
-        yield from _run_shared(backend, store, shared, timeout)
+        yield from _run_shared(backend, store, shared, timeout, on_part or (lambda finished, parts: None))
 
 
 def make_batches(tasks: Sequence[CaseTask], workers: int) -> list[BatchTask]:
@@ -207,10 +212,16 @@ def _run_singly(
 
 
 def _run_shared(
-    backend: Backend, store: Journal, shared: Sequence[JoinTask], timeout: float | None
+    backend: Backend,
+    store: Journal,
+    shared: Sequence[JoinTask],
+    timeout: float | None,
+    on_part: Callable[[int, int], None],
 ) -> Iterator[tuple[CaseTask, CaseResult | Failure]]:
-    waiting = [PartTask(join.whole, part, join.parts) for join in shared for part in range(join.parts)]
-    waiting = [task for task in waiting if not store.has(task.name)]
+    every = [PartTask(join.whole, part, join.parts) for join in shared for part in range(join.parts)]
+    waiting = [task for task in every if not store.has(task.name)]
+    finished = len(every) - len(waiting)
+    on_part(finished, len(every))
     parts: Work[PartTask, PartDone | Failure] = Work(
         function=run_part,
         name=lambda task: task.name,
@@ -220,6 +231,8 @@ def _run_shared(
     )
     failed: dict[str, Failure] = {}
     for part, outcome in backend.run(parts, waiting):
+        finished += 1
+        on_part(finished, len(every))
         if not isinstance(outcome, PartDone):
             failed.setdefault(part.whole.name, _settled(part.whole, outcome, timeout))
     for join in shared:

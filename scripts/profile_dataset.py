@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import re
 import sys
 import traceback
@@ -199,6 +200,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from voxplan.profiling.journal import Journal, journal_folder
     from voxplan.profiling.layouts import discover
     from voxplan.profiling.sidecar import sidecar_path
+    from voxplan.profiling.unchanged import inputs_of, note_finished, unchanged_fingerprint
 
     dataset = discover(
         arguments.data,
@@ -227,6 +229,14 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         Journal(journal, ()).prune(())
     if arguments.shard is not None:
         return run_shard(dataset, options, kind, arguments, _stated(arguments))
+    inputs = inputs_of(dataset, options, kind, os.fspath(arguments.output.absolute()))
+    if not arguments.fresh and (known := unchanged_fingerprint(inputs, journal)) is not None:
+        if not arguments.quiet:
+            print(f"nothing has changed since {arguments.output} was written", file=sys.stderr)
+        reported = write_dataset_report(
+            known, dataset, sidecar_path(arguments.output), arguments, options.read
+        )
+        return tell(known, arguments, reported)
     try:
         with chosen_backend(arguments, dataset) as backend, make_progress(arguments) as progress:
             fingerprint = profile_dataset(
@@ -244,6 +254,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     except NothingProfiledError as error:
         return tell_nothing_profiled(error, arguments)
     save_fingerprint(fingerprint, arguments.output)
+    note_finished(inputs, fingerprint, (arguments.output, sidecar_path(arguments.output)), journal)
     reported = write_dataset_report(
         fingerprint, dataset, sidecar_path(arguments.output), arguments, options.read
     )
@@ -274,9 +285,9 @@ def _check_usage(arguments: argparse.Namespace, parser: argparse.ArgumentParser)
         parser.error(f"--output {output}: is a folder; name the file, e.g. {output / 'fingerprint.json'}")
     if not output.absolute().parent.is_dir():
         parser.error(f"--output {output}: the folder {output.parent} does not exist")
+    check_cluster_usage(arguments, parser)
     if (problem := report_problem(arguments)) is not None:
         parser.error(problem)
-    check_cluster_usage(arguments, parser)
     axes: str | None = arguments.axes
     if axes is not None and (len(set(axes)) != len(axes) or not set(axes) <= set("ctzyx") or len(axes) < 2):
         parser.error(f"--axes {axes}: use each of the letters c, t, z, y, x at most once, e.g. czyx")

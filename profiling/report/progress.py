@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from ..events import Event
 
@@ -26,6 +26,7 @@ class PlainProgress:
         self._began = time.monotonic()
         self._last = self._began
         self._resumed = 0
+        self._parts: _Parts | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -54,6 +55,8 @@ class PlainProgress:
             resumed = f", {self._resumed} of them unchanged since the last run" if self._resumed else ""
             failed = f", {event.failed} FAILED" if event.failed else ""
             self._write(f"done: {_count(event.total, 'case')}{resumed}{failed}")
+        elif event.kind == "part":
+            self._tell_part(event, now)
         elif self._every_case and event.kind != "failed":
             self._write(f"{event.finished}/{event.total} {event.case_id}")
         elif now - self._last >= SECONDS_BETWEEN_LINES:
@@ -64,9 +67,26 @@ class PlainProgress:
             failed = f", {event.failed} FAILED" if event.failed else ""
             self._write(f"{event.finished}/{event.total} cases, {rate:.2g} a second{left}{failed}")
 
+    def _tell_part(self, event: Event, now: float) -> None:
+        if self._parts is None:
+            self._parts = _Parts(event.parts_finished, now)
+            self._write(f"large volumes are shared by the workers, in {_count(event.parts, 'part')}")
+        elif now - self._last >= SECONDS_BETWEEN_LINES:
+            self._last = now
+            rate = (event.parts_finished - self._parts.at_first) / (now - self._parts.began)
+            left = f", about {_duration((event.parts - event.parts_finished) / rate)} left" if rate else ""
+            self._write(f"{event.parts_finished}/{event.parts} parts{left}")
+
+
+class _Parts(NamedTuple):
+    """When the parts of large volumes began, and how many were counted by an earlier run."""
+
+    at_first: int
+    began: float
+
 
 class BarProgress:
-    """A bar on a terminal."""
+    """A bar on a terminal: of the cases, then of the parts of those that are large."""
 
     def __init__(self, console: Console) -> None:
         from rich.progress import (
@@ -80,8 +100,8 @@ class BarProgress:
 
         self._console = console
         self._progress = Progress(
-            TextColumn("profiling"),
-            BarColumn(bar_width=24),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
@@ -93,6 +113,7 @@ class BarProgress:
         self._task: TaskID | None = None
         self._began = time.monotonic()
         self._resumed = 0
+        self._parts: _Parts | None = None
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -111,11 +132,30 @@ class BarProgress:
             self._task = self._progress.add_task("profiling", total=event.total, rate="", failed="")
         if event.kind == "resumed":
             self._resumed += 1
+        if event.kind == "part":
+            self._tell_part(self._task, event)
+            return
         seconds = time.monotonic() - self._began
         read = event.finished - self._resumed
         rate = f"{read / seconds:.2g}/s" if read and seconds > 0 else ""
         failed = f", [red]{event.failed} FAILED[/red]" if event.failed else ""
-        self._progress.update(self._task, completed=event.finished, rate=rate, failed=failed)
+        self._progress.update(
+            self._task,
+            description="profiling",
+            total=event.total,
+            completed=event.finished,
+            rate=rate,
+            failed=failed,
+        )
+
+    def _tell_part(self, task: TaskID, event: Event) -> None:
+        now = time.monotonic()
+        if self._parts is None:
+            self._parts = _Parts(event.parts_finished, now)
+            self._progress.reset(task, description="large volumes, parts", total=event.parts)
+        read = event.parts_finished - self._parts.at_first
+        rate = f"{read / (now - self._parts.began):.2g}/s" if read and now > self._parts.began else ""
+        self._progress.update(task, completed=event.parts_finished, rate=rate)
 
 
 def _duration(seconds: float) -> str:

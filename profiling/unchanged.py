@@ -1,0 +1,78 @@
+"""A data set of which nothing changed since its fingerprint was written is neither read nor summed up again.
+
+The journal already spares the voxels. For many thousand cases, though, putting their numbers together and
+writing them takes longer than everything else; so a finished run leaves a note of what went in and what came
+out, and where both are as they were, the written fingerprint is the answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .case import ProfileOptions
+from .files import write_atomically
+from .fingerprint import FORMAT_VERSION, Fingerprint, FingerprintError, load_fingerprint
+from .journal import COMPUTATION, entry_name
+from .layouts.base import DiscoveredDataset
+from .tasks import is_retried
+
+NOTE = "finished.json"
+"""Name of the note in the journal's folder."""
+
+
+def inputs_of(dataset: DiscoveredDataset, options: ProfileOptions, *stated: object) -> str:
+    """Digest of all that a fingerprint depends on: files with sizes and times, options, version of the rules.
+
+    Args:
+        dataset: what a layout discovered.
+        options: how cases are read.
+        stated: whatever else decides what stands in the file; each needs a ``repr`` that shows its value.
+    """
+    digest = hashlib.sha256(f"{FORMAT_VERSION} {COMPUTATION} {stated!r}".encode())
+    digest.update(repr(replace(dataset, cases=())).encode("utf-8", "backslashreplace"))
+    for case in dataset.cases:
+        digest.update(entry_name(case, options).encode())
+    return digest.hexdigest()
+
+
+def unchanged_fingerprint(inputs: str, journal: Path) -> Fingerprint | None:
+    """The fingerprint that was written from the same inputs, if it still stands where and as it was written.
+
+    Args:
+        inputs: see :func:`inputs_of`.
+        journal: the journal's folder.
+    """
+    try:
+        note = json.loads((journal / NOTE).read_bytes())
+        if note["inputs"] != inputs or note["outputs"] != _states([Path(p) for p, *_ in note["outputs"]]):
+            return None
+        return load_fingerprint(Path(note["outputs"][0][0]))
+    except (OSError, ValueError, KeyError, TypeError, IndexError, FingerprintError):
+        return None  # no note, or one that says nothing: the long way is always right
+
+
+def note_finished(inputs: str, fingerprint: Fingerprint, outputs: Sequence[Path], journal: Path) -> None:
+    """Remember what went in and came out, unless a case failed in a way that another run may not meet again.
+
+    Args:
+        inputs: see :func:`inputs_of`.
+        fingerprint: what was written.
+        outputs: the files that were written, the fingerprint first.
+        journal: the journal's folder.
+    """
+    if any(is_retried(failure) for failure in fingerprint.failures):
+        (journal / NOTE).unlink(missing_ok=True)
+        return
+    states = _states([path.absolute() for path in outputs if path.exists()])
+    text = json.dumps({"inputs": inputs, "outputs": states})
+    write_atomically(journal / NOTE, text.encode(), durable=False)
+
+
+def _states(paths: Sequence[Path]) -> list[list[Any]]:
+    """Name, size and modification time (ns)."""
+    return [[str(path), (status := path.stat()).st_size, status.st_mtime_ns] for path in paths]
