@@ -139,9 +139,10 @@ class Journal:
             return os.pread(file.fileno(), length, offset)
 
     def entries(self) -> set[str]:
-        """Names of all entries: asking for each of many thousand that are not there would open as many files."""
+        """Names of all entries; opening each of many thousand to learn that it is not there takes long."""
         with os.scandir(self.folder) as found:
-            single = {entry.name[: -len(ENTRY_SUFFIX)] for entry in found if entry.name.endswith(ENTRY_SUFFIX)}
+            names = {entry.name for entry in found}
+        single = {name.removesuffix(ENTRY_SUFFIX) for name in names if name.endswith(ENTRY_SUFFIX)}
         return single | self._packed.keys()
 
     def has(self, name: str) -> bool:
