@@ -19,6 +19,8 @@ DEFAULT_MEMORY_FRACTION = 0.9
 """Share of the free memory that a plan may use; the rest is for fragmentation, other processes and the
 driver.
 """
+HELD_SHARE = 0.2
+"""Of a card's memory: what a desktop, or the driver and ECC, take without a word."""
 ASSUMED_CAPABILITY = (8, 0)
 """Of a card that is stated by its memory alone: Ampere, the oldest generation with bf16."""
 
@@ -57,10 +59,12 @@ def detect_gpus() -> tuple[tuple[Gpu, ...], tuple[str, ...]]:
     """GPUs, and notes on what was found but is not modelled. Every failure of a driver means no GPU."""
     import torch
 
-    smi = nvidia_smi.visible(nvidia_smi.query(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    everything = nvidia_smi.query()
+    smi = nvidia_smi.visible(everything, os.environ.get("CUDA_VISIBLE_DEVICES"))
     if torch.cuda.is_available():
         by_uuid = {device.uuid: device for device in smi}
-        return _torch_gpus(torch, by_uuid)
+        gpus, notes = _torch_gpus(torch, by_uuid)
+        return gpus, (*notes, *_held_by_others(gpus))
     if smi:
         found = tuple(
             Gpu(
@@ -72,14 +76,35 @@ def detect_gpus() -> tuple[tuple[Gpu, ...], tuple[str, ...]]:
             )
             for device in smi
         )
+        count = "1 GPU" if len(found) == 1 else f"{len(found)} GPUs"
         note = (
-            f"the driver shows {len(found)} GPUs, but this torch ({torch.__version__}) cannot use them: "
-            "the plans are for the GPUs; training needs a CUDA build of torch"
+            f"the driver shows {count}, which this torch ({torch.__version__}) cannot use: the plans are for "
+            f"{count}; training needs a CUDA build of torch"
         )
-        return found, (note,)
+        nominal = tuple(
+            f"{device.name}: its nominal memory counts as free; what processes on the slice hold is not known"
+            for device in smi
+            if device.uuid.startswith("MIG-")
+        )
+        return found, (note, *dict.fromkeys(nominal), *_held_by_others(found))
+    if not everything and nvidia_smi.is_installed():
+        return (), ("nvidia-smi is here, but shows no usable GPU: the plans are for the CPU",)
+    if everything:
+        return (), ("CUDA_VISIBLE_DEVICES hides the GPUs of this machine: the plans are for the CPU",)
     if torch.backends.mps.is_available():
         return (), ("an Apple GPU (MPS) is here, but its memory is not modelled: the plans are for the CPU",)
     return (), ()
+
+
+def _held_by_others(gpus: tuple[Gpu, ...]) -> tuple[str, ...]:
+    """A note on every card of which other processes hold so much that a plan is much smaller for it."""
+    return tuple(
+        f"{(gpu.total_memory - gpu.free_memory) / GIB:.1f} of {gpu.total_memory / GIB:.1f} GiB of the "
+        f"{gpu.name} are held by other processes: the plans are for the rest; CUDA_VISIBLE_DEVICES leaves a "
+        "card out"
+        for gpu in gpus
+        if gpu.total_memory - gpu.free_memory > HELD_SHARE * gpu.total_memory
+    )
 
 
 def _torch_gpus(torch: Any, by_uuid: dict[str, nvidia_smi.SmiGpu]) -> tuple[tuple[Gpu, ...], tuple[str, ...]]:

@@ -109,6 +109,11 @@ def visible(devices: Sequence[SmiGpu], cuda_visible_devices: str | None) -> tupl
     return tuple(chosen)
 
 
+def is_installed() -> bool:
+    """Whether there is an ``nvidia-smi`` to ask."""
+    return shutil.which("nvidia-smi") is not None
+
+
 def query() -> tuple[SmiGpu, ...]:
     """All cards and slices of the machine; empty without a driver, or where it does not answer."""
     program = shutil.which("nvidia-smi")
