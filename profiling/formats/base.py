@@ -164,6 +164,16 @@ class VolumeHeader:
     """Bytes on disk of the voxels or, if the format does not say, of the files."""
     warnings: tuple[str, ...] = field(default=())
 
+    def __post_init__(self) -> None:
+        for what, sizes in (
+            ("shape", self.shape),
+            ("storage block", self.block),
+            ("channels", (self.channels,)),
+        ):
+            if min(sizes) < 1:
+                msg = f"the {what} is {' x '.join(map(str, sizes))}, which holds nothing"
+                raise ValueError(msg)
+
     @property
     def voxels(self) -> int:
         """Number of voxels of one channel, as an unbounded int."""

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 _SHUFFLE: Final = 2
 _DEFLATE: Final = 1
+_FLETCHER32: Final = 3
 """Filter numbers of HDF5 (H5Zpublic.h)."""
+_CHECKSUM_BYTES: Final = 4
 
 
 MOST_CHUNKS: Final = 4096
@@ -20,16 +22,32 @@ MOST_CHUNKS: Final = 4096
 
 
 def read_few_chunks(dataset: Any, index: tuple[slice, ...]) -> NDArray[Any]:
-    """A region of a data set, in as many calls as keep the number of chunks of each bounded."""
-    pieces = _halved(index, dataset.chunks) if dataset.chunks is not None else [index]
-    if len(pieces) == 1:
+    """A region of a data set, in as many calls as keep the number of chunks of each bounded.
+
+    Raises:
+        ValueError: a chunk is shorter than its checksum, which would crash HDF5.
+    """
+    if dataset.chunks is None:
         whole: NDArray[Any] = dataset[index]
         return whole
+    checked = _FLETCHER32 in _filters(dataset)
     block = np.empty([part.stop - part.start for part in index], dataset.dtype)
-    for piece in pieces:
+    for piece in _halved(index, dataset.chunks):
+        if checked:
+            _require_checksums(dataset, piece)
         here = tuple(slice(p.start - o.start, p.stop - o.start) for p, o in zip(piece, index, strict=True))
         block[here] = dataset[piece]
     return block
+
+
+def _require_checksums(dataset: Any, index: tuple[slice, ...]) -> None:
+    """HDF5 takes four bytes of checksum off a chunk without looking whether it has them (H5Zfletcher32.c)."""
+    starts = [range(p.start // c * c, p.stop, c) for p, c in zip(index, dataset.chunks, strict=True)]
+    for at in itertools.product(*starts):
+        info = dataset.id.get_chunk_info_by_coord(at)
+        if info.byte_offset is not None and info.size <= _CHECKSUM_BYTES:
+            msg = f"the chunk at {at} has {info.size} bytes, fewer than its checksum"
+            raise ValueError(msg)
 
 
 def _halved(index: tuple[slice, ...], chunks: tuple[int, ...]) -> list[tuple[slice, ...]]:

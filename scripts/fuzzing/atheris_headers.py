@@ -14,7 +14,7 @@ from pathlib import Path
 def main() -> None:
     """Fuzz until libFuzzer stops."""
     try:
-        import atheris
+        import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError:
         sys.exit("Atheris is not installed: pip install atheris")
     with atheris.instrument_imports(include=["voxplan.profiling"]):  # what is imported earlier is not seen

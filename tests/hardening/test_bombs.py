@@ -269,3 +269,63 @@ def test_the_ceiling_is_taken_away_again(tmp_path: Path) -> None:
     with pytest.raises(FormatError):
         profile(path)
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+def test_hdf5_chunk_shorter_than_its_checksum(tmp_path: Path) -> None:
+    """Found by mutation: HDF5 itself crashes on it (seeds 3793 and 8840)."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("raw", (4, 6, 8), "f4", chunks=(4, 6, 8), fletcher32=True)
+        dataset.id.write_direct_chunk((0, 0, 0), b"x")
+    outcome, _ = in_worker(path)
+    assert "fewer than its checksum" in outcome
+
+
+@pytest.mark.parametrize("kind", ["zarr", "tiff"])
+def test_storage_in_pieces_of_nothing(kind: str, tmp_path: Path) -> None:
+    if kind == "zarr":
+        path = tmp_path / "a.zarr"
+        zarr.create_array(str(path), shape=(4, 6, 8), chunks=(4, 6, 8), dtype="u1", zarr_format=2)
+        metadata = json.loads((path / ".zarray").read_text())
+        metadata["chunks"] = [4, 0, 8]
+        (path / ".zarray").write_text(json.dumps(metadata))
+    else:
+        path = tmp_path / "a.tif"
+        tifffile.imwrite(path, np.zeros((16, 16), np.uint8), tile=(16, 16), compression="zlib", metadata=None)
+        raw = bytearray(path.read_bytes())
+        with tifffile.TiffFile(path) as file:
+            tag = file.pages.first.tags["TileLength"]
+            struct.pack_into("<HHII", raw, tag.offset, tag.code, 4, 1, 0)
+        path.write_bytes(raw)
+    with pytest.raises(FormatError, match=str(path)):
+        profile(path)
+
+
+def test_metaimage_that_crashes_simpleitk(tmp_path: Path) -> None:
+    """Found by mutation (seed 3692): its parser takes ``NDims`` for granted."""
+    path = tmp_path / "a.mha"
+    path.write_bytes(
+        b"ObjectType = Image\nNDims = 2147483648\nBinaryData = False\nElementSpacing = 1 1 1\n"
+        b"DimSize = 8 6 4\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n" + b"1 " * 192
+    )
+    outcome, _ = in_worker(path)
+    assert outcome.startswith(("unreadable", "profiled"))
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+def test_interleaved_channels_in_one_stream(suffix: str, tmp_path: Path) -> None:
+    """Vector images, deflated: whole, without SimpleITK, and never more than the file can hold."""
+    import SimpleITK as sitk
+
+    path = tmp_path / f"a{suffix}"
+    voxels = np.random.default_rng(4).integers(0, 99, (4, 6, 8, 5)).astype(np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(voxels, isVector=True), str(path), True)
+    found = profile(path)
+    assert len(found.channels) == 5
+    assert found.channels[3].crop.mean == pytest.approx(voxels[..., 3].mean(), rel=1e-12)
+    text = path.read_bytes()
+    for name in (b"sizes: 5 8 6 4", b"DimSize = 8 6 4"):
+        text = text.replace(name, name.replace(b"8 6 4", b"80000 600 400"))
+    path.write_bytes(text)
+    with pytest.raises(FormatError, match="compressed bytes can hold"):
+        profile(path)
