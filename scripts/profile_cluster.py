@@ -8,6 +8,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from voxplan.profiling.layouts import DiscoveredDataset
 
 BACKENDS = ("local", "dask")
+FOLDERS_CHECKED = 8
+"""Folders that a worker looks for before each task."""
 
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +67,17 @@ def check_cluster_usage(arguments: argparse.Namespace, parser: argparse.Argument
         parser.error("--report: shows a whole data set; merge the shards first")
 
 
+def _folders(dataset: DiscoveredDataset) -> list[Path]:
+    """The data folder, and some of those that files lie in, which may be elsewhere."""
+    sources = [
+        source for case in dataset.cases for source in (*case.images, case.label) if source is not None
+    ]
+    return [
+        dataset.root,
+        *sorted({path.parent for source in sources for path in source.paths})[:FOLDERS_CHECKED],
+    ]
+
+
 @contextlib.contextmanager
 def chosen_backend(arguments: argparse.Namespace, dataset: DiscoveredDataset) -> Iterator[DaskBackend | None]:
     """The Dask cluster while it is needed; None for the processes of this machine."""
@@ -77,7 +91,7 @@ def chosen_backend(arguments: argparse.Namespace, dataset: DiscoveredDataset) ->
     quiet: bool = arguments.quiet
     backend = DaskBackend(
         arguments.scheduler,
-        sees=(dataset.root,),
+        sees=_folders(dataset),
         tell=lambda text: None if quiet else print(f"profile-dataset: {text}", file=sys.stderr, flush=True),
     )
     try:

@@ -38,8 +38,8 @@ FEWEST_AHEAD = 64
 """Tasks that the scheduler holds at least: an adaptive cluster grows with what waits there."""
 AHEAD_PER_WORKER = 4
 """So that no worker waits for this process."""
-CONNECT_SECONDS = 10
-"""Until a scheduler that does not answer is given up."""
+CONNECT_SECONDS = 20
+"""Until a scheduler that does not answer is given up; one that is just being started takes a few."""
 PATIENCE_SECONDS = 3600.0
 """Until a cluster without any worker is given up: batch systems let jobs wait."""
 CHECK_SECONDS = 2.0
@@ -356,6 +356,9 @@ def _connect(scheduler: str) -> Client:
         raise WorkerPoolError(msg) from error
     where: dict[str, Any] = {"address": scheduler}
     if scheduler.endswith(".json"):
+        began = time.monotonic()
+        while not Path(scheduler).is_file() and time.monotonic() - began < CONNECT_SECONDS:
+            time.sleep(POLL_SECONDS)
         if not Path(scheduler).is_file():
             msg = f"{scheduler}: no such file; dask scheduler --scheduler-file {scheduler} writes it"
             raise WorkerPoolError(msg)

@@ -110,12 +110,6 @@ def test_numbers_of_the_summary(folder: Path) -> None:
     assert sum(summary.class_frequencies.values()) == pytest.approx(1.0)
 
 
-def test_same_bytes_whatever_the_workers_and_the_order(folder: Path) -> None:
-    dataset = discover(folder)
-    backwards = replace(dataset, cases=dataset.cases[::-1])
-    assert text(run(folder, jobs=1)) == text(run(folder, jobs=4)) == text(run(backwards, jobs=2))
-
-
 def test_second_run_opens_no_file(folder: Path, tmp_path: Path, opened: list[str]) -> None:
     events: list[Event] = []
     first = run(folder, tmp_path / "journal", jobs=1)
