@@ -75,6 +75,7 @@ def discover(
         msg = f"{data}: no layout that is known ({', '.join(layout.name for layout in LAYOUTS)})"
         raise FormatError(msg, kind="unsupported")
     inner: list[Path] = []
+    others: list[Path] = []
     if isinstance(layout, VolumeFolderLayout):
         inner, others = datasets_within(request, _pairing_layout_of)
     if not inner or data is None:

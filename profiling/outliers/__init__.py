@@ -162,5 +162,5 @@ def find_outliers(
         declared: whether the classes come from a dataset.json, not from the label maps themselves.
     """
     data = DataSet(cases, labels, declared)
-    found = {outlier for check in CHECKS for outlier in check.find(data)}
+    found = [outlier for check in CHECKS for outlier in check.find(data)]
     return tuple(sorted(found, key=lambda outlier: (outlier.case_id, outlier.kind, outlier.reason)))
