@@ -234,9 +234,9 @@ def _run_on_gpu(case: Case, request: Any, ballast: int) -> dict[str, Any]:
         found[name] = {
             "allocated": torch.cuda.max_memory_allocated(),
             "reserved": torch.cuda.max_memory_reserved(),
-            "process": _driver_bytes(ballast),
             "device": total - free - ballast,
         }
+    found["steady"]["process"] = _driver_bytes(ballast)
     if recording:
         history: Any = torch.cuda.memory._snapshot()
         torch.cuda.memory._record_memory_history(None)
