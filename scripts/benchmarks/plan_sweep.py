@@ -269,7 +269,9 @@ def run(path: Path, jobs: int, independent: int, seed: int = 0) -> None:
         for index, (data, name) in enumerate(tasks)
         if (data.name, name) not in done
     ]
-    results = Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(_task)(*task) for task in left)
+    results: Any = Parallel(n_jobs=jobs, return_as="generator_unordered")(
+        delayed(_task)(*task) for task in left
+    )
     with path.open("a", encoding="utf-8") as file:
         for finished, rows in enumerate(results, len(tasks) - len(left) + 1):
             file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)

@@ -315,8 +315,8 @@ def test_few_traces(by_memory: dict[int, PlansDocument]) -> None:
     """What the planner's speed hangs on: topologies fitted (two small traces each), and confirmations."""
     made = MEASURED[24]
     assert [memory.confirmations for memory in made] == [1, 1]
-    assert len(made[0].models) <= 4
-    assert len(made[1].models) == 1
+    assert len(made[0].own[False]) <= 4
+    assert len(made[1].own[False]) == 1
 
 
 def test_zscore_numbers_are_the_cases_own(
