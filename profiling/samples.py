@@ -6,6 +6,7 @@ data set; a mirrored or shifted copy has the statistics but not the voxels.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Any
 
 import numpy as np
@@ -23,27 +24,27 @@ class VoxelSamples:
 
     def __init__(self, shape: Extent, dtype: np.dtype[Any]) -> None:
         self._places = tuple(_places(length) for length in shape)
-        extent = tuple(place.size for place in self._places)
+        extent = tuple(map(len, self._places))
         self.values: NDArray[Any] = np.zeros(extent, dtype)
         """ZYX; 0 where :attr:`seen` is False."""
         self.seen = np.zeros(extent, bool)
 
     def add(self, block: NDArray[Any], region: Region) -> None:
         """Take what lies in a block; ``region`` is where it lies in the volume."""
+        taken: list[slice] = []
+        for places, part in zip(self._places, region, strict=True):
+            first = bisect_left(places, part.start)
+            last = bisect_left(places, part.stop, first)
+            if first == last:  # most planes of a deep volume
+                return
+            taken.append(slice(first, last))
         z, y, x = (
-            slice(*np.searchsorted(places, (part.start, part.stop)).tolist())
-            for places, part in zip(self._places, region, strict=True)
+            np.array(places[some], np.intp) - part.start
+            for places, some, part in zip(self._places, taken, region, strict=True)
         )
-        if z.start == z.stop or y.start == y.stop or x.start == x.stop:
-            return
-        within = np.ix_(
-            *(
-                places[taken] - part.start
-                for places, taken, part in zip(self._places, (z, y, x), region, strict=True)
-            )
-        )
-        self.values[z, y, x] = block[within]
-        self.seen[z, y, x] = True
+        at = tuple(taken)
+        self.values[at] = block[z[:, np.newaxis, np.newaxis], y[:, np.newaxis], x]
+        self.seen[at] = True
 
     def merge(self, values: NDArray[Any], seen: NDArray[np.bool_]) -> None:
         """Take what a pass over other blocks of the same volume has seen."""
@@ -57,7 +58,7 @@ class VoxelSamples:
         return (values + 0.0).tobytes()
 
 
-def _places(length: int) -> NDArray[np.int64]:
+def _places(length: int) -> list[int]:
     """Ascending indices, spread evenly: the centres of equal parts."""
     count = min(length, PLACES_PER_AXIS)
-    return (2 * np.arange(count, dtype=np.int64) + 1) * length // (2 * count)
+    return [(2 * place + 1) * length // (2 * count) for place in range(count)]
