@@ -31,6 +31,9 @@ Triple = tuple[int, int, int]
 
 MAX_OPEN = 64
 """Volumes that one process keeps open."""
+HELD_STREAM_BYTES = 256 * 2**20
+"""Inflated streams that one process holds where a plan caches nothing: a patch of a compressed stream costs
+as much as the whole of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,8 @@ class CaseReader:
 
     Args:
         options: what the user says about the files (spacing, axes).
-        cache: ``none``: every region from its file. ``ram``: whole volumes in memory, in their stored type,
+        cache: ``none``: every region from its file; of compressed streams the last ones used are held, up to
+            :data:`HELD_STREAM_BYTES`. ``ram``: whole volumes in memory, in their stored type,
             once a process (workers that are forked share what :meth:`warm` loaded before). ``disk``:
             compressed streams inflated once into ``folder``; everything else from its file.
         folder: of the disk cache; :func:`~voxplan.plans.volume_cache.default_cache_folder` if None.
@@ -74,11 +78,11 @@ class CaseReader:
         self.cache = cache
         self.folder = folder
         self._open: OrderedDict[VolumeSource, Volume] = OrderedDict()
-        self._held: dict[VolumeSource, ArrayVolume] = {}
+        self._held: OrderedDict[VolumeSource, ArrayVolume] = OrderedDict()
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": OrderedDict(), "_held": {}}
+        return {**self.__dict__, "_open": OrderedDict(), "_held": OrderedDict()}
 
     def volume(self, source: VolumeSource) -> Volume:
         """The open volume, cached as told."""
@@ -87,13 +91,18 @@ class CaseReader:
             self._open = OrderedDict()
             self._process = os.getpid()
         if source in self._held:
+            self._held.move_to_end(source)
             return self._held[source]
         if source in self._open:
             self._open.move_to_end(source)
             return self._open[source]
         volume = self._opened(source)
-        if self.cache == "ram":
+        size = _inflated_bytes(volume)
+        if self.cache == "ram" or (
+            self.cache == "none" and volume.header.sequential and size <= HELD_STREAM_BYTES
+        ):
             with volume:
+                self._make_room(size)
                 self._held[source] = hold_in_ram(volume)
             return self._held[source]
         if self.cache == "disk" and volume.header.sequential:
@@ -103,6 +112,14 @@ class CaseReader:
         if len(self._open) > MAX_OPEN:
             self._open.popitem(last=False)[1].close()
         return volume
+
+    def _make_room(self, size: int) -> None:
+        """Without a cache, let go of the streams that were not used for longest."""
+        if self.cache != "none":
+            return
+        held = sum(_inflated_bytes(volume) for volume in self._held.values())
+        while self._held and held + size > HELD_STREAM_BYTES:
+            held -= _inflated_bytes(self._held.popitem(last=False)[1])
 
     def _opened(self, source: VolumeSource) -> Volume:
         from voxplan.profiling.formats import open_volume
@@ -188,3 +205,8 @@ class CaseReader:
         for case in cases:
             for source in (*case.images, *((case.label,) if case.label else ())):
                 self.volume(source)
+
+
+def _inflated_bytes(volume: Volume) -> int:
+    header = volume.header
+    return header.voxels * header.channels * header.dtype.itemsize

@@ -8,7 +8,7 @@ Gaussian, as in nnU-Net; the windows themselves are MONAI's. Everything happens 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -130,13 +130,16 @@ def validate(
     plan: Plan,
     dataset: PatchDataset,
     *,
-    device: torch.device,
+    device: torch.device | str,
     block_bytes: int = BLOCK_BYTES,
+    on_case: Callable[[int, int], None] | None = None,
 ) -> ValidationResult:
     """Dice of a network on all of a dataset's cases or blocks (``make_dataset(..., training=False)``).
 
-    The network is left in the mode it came in.
+    The network is left in the mode it came in. ``on_case`` is told, before each case, how many are done and
+    how many there are.
     """
+    device = torch.device(device)
     was_training = network.training
     network.eval()
     names = dataset.channel_names
@@ -145,6 +148,8 @@ def validate(
     precision = effective_precision(plan.precision, device)
     try:
         for number, grid in enumerate(dataset.cases):
+            if on_case is not None:
+                on_case(number, len(dataset.cases))
             counts = np.zeros((3, len(names)), np.int64)
             for box in grid.boxes:
                 window = grid.window(box)

@@ -62,7 +62,17 @@ class Validated:
     result: ValidationResult
 
 
-Event = StepDone | BatchHalved | Validated
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validating:
+    """A validation goes on; told by who validates, since it may take longer than many steps."""
+
+    step: int
+    case: int
+    """Which held-out case comes next, from 0."""
+    cases: int
+
+
+Event = StepDone | BatchHalved | Validating | Validated
 
 
 class TrainingError(RuntimeError):
@@ -103,11 +113,16 @@ class TrainingResult:
     validation: ValidationResult | None = None
     """The last one."""
 
+    @property
+    def window(self) -> int:
+        """Losses that :meth:`smoothed` takes the mean of: a tenth, at least three, never more than half."""
+        return max(1, min(len(self.losses) // 2, max(3, len(self.losses) // 10)))
+
     def smoothed(self, *, last: bool) -> float | None:
-        """Mean of the first or last tenth of the losses (at least three where there are as many)."""
+        """Mean of the first or the last losses, as many as :attr:`window`; no loss is in both."""
         if not self.losses:
             return None
-        count = min(len(self.losses), max(3, len(self.losses) // 10))
+        count = self.window
         part = self.losses[-count:] if last else self.losses[:count]
         return sum(part) / len(part)
 

@@ -10,26 +10,24 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .parser import Parser
+from .training_progress import dice_text, show_progress
 
 if TYPE_CHECKING:
     from torch import nn
 
     from voxplan.plans.build import Plan
     from voxplan.plans.inference import ValidationResult
-    from voxplan.plans.training import Event, TrainingResult, TrainingState
+    from voxplan.plans.training import TrainingResult, TrainingState
     from voxplan.profiling.formats.base import CaseSource, ReadOptions
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 CHECKPOINT = "checkpoint.pt"
-PLAIN_LINES = 20
-"""Lines about steps that a run writes where there is no terminal."""
 
 EPILOG = """\
 examples:
@@ -166,7 +164,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
     from voxplan.plans.checkpoint import save_checkpoint
     from voxplan.plans.data import make_dataset, make_loader
-    from voxplan.plans.training import train
+    from voxplan.plans.training import Validating, train
 
     try:
         device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -194,13 +192,17 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     )
     path = arguments.output / CHECKPOINT
 
-    def save_and_validate(network: nn.Module) -> ValidationResult:
-        save_checkpoint(path, plan, state)
-        assert validate is not None
-        return validate(network)
-
     try:
-        with _progress(state.step, arguments.steps) as on_event:
+        with show_progress(state.step, arguments.steps) as on_event:
+
+            def save_and_validate(network: nn.Module) -> ValidationResult:
+                save_checkpoint(path, plan, state)
+                assert validate is not None
+                return validate(
+                    network,
+                    lambda case, cases: on_event(Validating(step=state.step, case=case, cases=cases)),
+                )
+
             result = train(
                 plan,
                 loader,
@@ -301,7 +303,7 @@ def _find_cases(arguments: argparse.Namespace) -> tuple[tuple[CaseSource, ...], 
 
 def _validator(
     plan: Plan, cases: Sequence[CaseSource], options: dict[str, Any], device: Any
-) -> Callable[[Any], ValidationResult] | None:
+) -> Callable[[nn.Module, Callable[[int, int], None]], ValidationResult] | None:
     """What measures a network on the held-out part; None, with a warning, where there is none."""
     from voxplan.plans.data import make_dataset
     from voxplan.plans.inference import validate
@@ -318,7 +320,11 @@ def _validator(
             raise
         print(f"warning: no validation: {error}", file=sys.stderr)
         return None
-    return lambda network: validate(network, plan, held_out, device=device)
+
+    def measure(network: nn.Module, on_case: Callable[[int, int], None]) -> ValidationResult:
+        return validate(network, plan, held_out, device=device, on_case=on_case)
+
+    return measure
 
 
 def _prepare(plan: Plan, device: Any, resume: Path | None) -> TrainingState:
@@ -332,66 +338,13 @@ def _prepare(plan: Plan, device: Any, resume: Path | None) -> TrainingState:
     return state
 
 
-@contextmanager
-def _progress(before: int, steps: int) -> Iterator[Callable[[Event], None]]:
-    """A bar on a terminal; elsewhere about :data:`PLAIN_LINES` lines."""
-    from voxplan.plans.training import BatchHalved, StepDone
-
-    every = max(1, steps // PLAIN_LINES)
-    if not sys.stderr.isatty():
-
-        def tell(event: Event) -> None:
-            done = event.step - before
-            if not isinstance(event, StepDone) or done % every == 0 or done in (1, steps):
-                print(_sentence(event), flush=True)
-
-        yield tell
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=steps)
-
-        def show(event: Event) -> None:
-            if isinstance(event, StepDone):
-                text = f"loss {event.loss:.4f}  lr {event.lr:.2e}  {1 / event.seconds:.2f} it/s"
-                bar.update(task, advance=1, description=text)
-            else:
-                style = "yellow" if isinstance(event, BatchHalved) else None
-                bar.console.print(_sentence(event), style=style, markup=False)
-
-        yield show
-
-
-def _sentence(event: Event) -> str:
-    from voxplan.plans.training import BatchHalved, StepDone
-
-    if isinstance(event, StepDone):
-        rate = 1 / max(event.seconds, 1e-9)
-        return f"step {event.step}  loss {event.loss:.4f}  lr {event.lr:.2e}  {rate:.2f} it/s"
-    if isinstance(event, BatchHalved):
-        return (
-            f"step {event.step}: out of memory ({event.reason}): from now on batches of {event.batch_size}, "
-            f"{event.accumulation} of them a step"
-        )
-    return f"step {event.step}  validation {_dice(event.result)}"
-
-
-def _dice(result: ValidationResult) -> str:
-    if result.mean is None:
-        return "Dice: no class occurs in the held-out data"
-    parts = ", ".join(f"{name} {value:.3f}" for name, value in result.dice.items())
-    return f"Dice {result.mean:.3f} ({parts})"
-
-
 def _print_result(result: TrainingResult, path: Path) -> None:
     first, last = result.smoothed(last=False), result.smoothed(last=True)
-    if first is not None and last is not None:
-        print(f"loss {first:.4f} -> {last:.4f} (means of the first and last steps)")
+    if first is not None and last is not None and len(result.losses) > 1:
+        steps = "step" if result.window == 1 else f"{result.window} steps"
+        print(f"loss {first:.4f} -> {last:.4f} (means of the first and the last {steps})")
     if result.validation is not None:
-        print(f"held-out {_dice(result.validation)}")
+        print(f"held-out {dice_text(result.validation)}")
     print(f"checkpoint: {path}")
 
 

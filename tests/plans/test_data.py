@@ -19,6 +19,7 @@ import tifffile
 import torch
 from scipy import ndimage
 
+from voxplan.plans import case_reader
 from voxplan.plans.build import Plan
 from voxplan.plans.case_reader import CaseReader
 from voxplan.plans.data import PatchDataset, PatchSampler, make_dataset, make_loader
@@ -433,7 +434,7 @@ def test_compressed_streams(
             assert np.array_equal(
                 dataset[index]["image"][0].numpy(), image[z : z + 8, y : y + 16, x : x + 16]
             )
-    assert (sum(log) == 2 * image.size) is (cache != "none")
+    assert sum(log) == 2 * image.size
     assert len(list(folder.glob("*.npy"))) == (2 if cache == "disk" else 0)
     assert not list(folder.glob("*.part"))
     again = pickle.loads(pickle.dumps(dataset))
@@ -441,6 +442,33 @@ def test_compressed_streams(
         assert torch.equal(again[5]["image"], dataset[5]["image"])
     if cache == "disk":
         assert sum(log) == 0
+
+
+def test_streams_are_held_within_bounds_without_a_cache(
+    make_plan: PlanMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room for one of two pairs: the other is let go; no room at all: every region from its file."""
+    cases = []
+    for seed in range(2):
+        sources = []
+        for name, array in zip(("image", "label"), volume_pair(seed), strict=True):
+            path = tmp_path / f"{name}{seed}.nii.gz"
+            sitk.WriteImage(sitk.GetImageFromArray(array), str(path), useCompression=True)
+            sources.append(VolumeSource(paths=(path,)))
+        cases.append(CaseSource(id=str(seed), images=(sources[0],), label=sources[1]))
+    size = volume_pair(0)[0].size
+    whole: Region = (slice(0, 2), slice(0, 4), slice(0, 4))
+    for limit, kept in ((2 * size, 2), (size - 1, 0), (4 * size, 4)):
+        monkeypatch.setattr(case_reader, "HELD_STREAM_BYTES", limit)
+        reader = CaseReader()
+        with spied(reader, monkeypatch) as log:
+            for seed in (0, 1, 0):
+                image, labels = volume_pair(seed)
+                assert np.array_equal(reader.image(cases[seed], whole)[0], image[whole])
+                assert np.array_equal(reader.label(cases[seed], whole), labels[whole])
+            assert len(reader._held) == kept
+            # Volumes are inflated whole, six or four times, or six regions of 2 x 4 x 4 are read.
+            assert sum(log) == {2: 6 * size, 0: 6 * 32, 4: 4 * size}[kept]
 
 
 def test_workers_inflate_a_stream_once(tmp_path: Path) -> None:

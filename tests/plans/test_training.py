@@ -23,6 +23,7 @@ from voxplan.plans.training import (
     Event,
     StepDone,
     TrainingError,
+    TrainingResult,
     Validated,
     prepare_training,
     train,
@@ -127,6 +128,24 @@ def test_two_dimensions(make_plan: PlanMaker, phantom: CaseSource) -> None:
     assert last < 0.85 * first
     assert result.validation is not None
     assert result.validation.dice["cell"] > 0.3
+
+
+@pytest.mark.parametrize(
+    ("losses", "first", "last"),
+    [
+        ([], None, None),
+        ([3.0], 3, 3),
+        ([3.0, 1.0], 3, 1),
+        ([5.0, 4.0, 3.0, 2.0, 1.0], 4.5, 1.5),
+        ([float(value) for value in range(9, 0, -1)], 8, 2),
+        ([float(value) for value in range(100)], 4.5, 94.5),
+    ],
+)
+def test_means_of_the_first_and_the_last_losses_share_none(
+    losses: list[float], first: float | None, last: float | None
+) -> None:
+    result = TrainingResult(losses=losses)
+    assert (result.smoothed(last=False), result.smoothed(last=True)) == (first, last)
 
 
 class Hungry(nn.Module):

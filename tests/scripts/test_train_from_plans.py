@@ -121,6 +121,10 @@ def test_trains_validates_and_saves(
     )
     assert sum(line.startswith("step 12  loss ") for line in lines) == 1
     assert sum(" validation Dice " in line for line in lines) == 2
+    assert [line for line in lines if "validating" in line] == [
+        "step 6  validating 1 held-out case",
+        "step 12  validating 1 held-out case",
+    ]
     smoothed = next(line for line in lines if line.startswith("loss "))
     first, last = float(smoothed.split()[1]), float(smoothed.split()[3])
     assert last < first
