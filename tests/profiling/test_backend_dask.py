@@ -79,12 +79,10 @@ def backend(scheduler: str) -> Iterator[DaskBackend]:
     backend.stop()
 
 
-def run(
-    backend: DaskBackend, work: Callable[[int], int], folder: Path, tasks: int, timeout: float | None = None
-) -> dict[int, int | Crash]:
+def run(backend: DaskBackend, work: Callable[[int], int], folder: Path, tasks: int) -> dict[int, int | Crash]:
     marks = folder / "marks"
     marks.mkdir(exist_ok=True)
-    results = list(backend.run(Work(work, str, lambda task: None, marks, timeout), range(tasks)))
+    results = list(backend.run(Work(work, str, lambda task: None, marks), range(tasks)))
     assert len(results) == tasks, "one result for every task"
     assert not list(marks.iterdir())
     return dict(results)
@@ -106,19 +104,6 @@ def test_the_killer_is_named_and_the_rest_finishes(backend: DaskBackend, tmp_pat
     assert not crash.timed_out
     assert crash.host
     assert results == {task: task * task for task in range(12) if task != 3}, "bad luck is no failure"
-
-
-def test_a_hang_is_ended_by_the_time_limit(backend: DaskBackend, tmp_path: Path) -> None:
-    def work(task: int) -> int:
-        if task == 1:
-            time.sleep(600)
-        return task
-
-    results = run(backend, work, tmp_path, 4, timeout=1.0)
-    crash = results.pop(1)
-    assert isinstance(crash, Crash)
-    assert crash.timed_out
-    assert results == {0: 0, 2: 2, 3: 3}
 
 
 def write(path: Path, array: np.ndarray[Any, Any]) -> None:
