@@ -94,6 +94,13 @@ def read_hdf5(path: Path | str) -> NDArray[Any]:
     return values
 
 
+def read_for_torchio(path: Any) -> tuple[Any, NDArray[np.float64]]:
+    """A whole data set with its affine; workers must be able to import it."""
+    import torch
+
+    return torch.from_numpy(read_hdf5(path))[None], np.diag((*SPACING, 1.0))
+
+
 def voxplan_batches(
     pairs: Sequence[tuple[Path, Path]], setting: Setting, folder: Path, batches: int
 ) -> Iterator[Any]:
@@ -233,16 +240,12 @@ def torchio_batches(
     """TorchIO's queue; it has no cache on disk."""
     if setting.cache == "disk":
         return None
-    import torch
     import torchio  # pyright: ignore[reportMissingImports]  # only with the extra bench
     from torch.utils.data import DataLoader, RandomSampler
 
-    def read(path: Any) -> tuple[Any, NDArray[np.float64]]:
-        return torch.from_numpy(read_hdf5(path))[None], np.diag((*SPACING, 1.0))
-
     hdf5 = setting.format == "hdf5"
     patch, finer = (PATCH, FINER) if hdf5 else (PATCH[::-1], FINER[::-1])
-    how = {"reader": read} if hdf5 else {}
+    how = {"reader": read_for_torchio} if hdf5 else {}
     fixed: list[Any] = [torchio.Resample(finer)] if setting.resampled else []
     fixed.append(torchio.RescaleIntensity((0, 1), in_min_max=(0, 255)))
     random = torchio.RandomFlip(axes=(0, 1, 2))
