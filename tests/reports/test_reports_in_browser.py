@@ -79,6 +79,19 @@ def test_opens_without_a_word_and_asks_for_nothing(browser: Any, report: Path) -
         assert wide <= 0, "the page scrolls sideways"
 
 
+def test_the_watch_itself(browser: Any, tmp_path: Path) -> None:
+    """What the test above looks for would be seen."""
+    page = tmp_path / "bad.html"
+    page.write_text(
+        "<img src='gone.png'><script>console.error('heard'); undefined.x</script>", encoding="utf-8"
+    )
+    browser.open(page)
+    said = " ".join(browser.complaints())
+    assert "heard" in said
+    assert "TypeError" in said
+    assert any(address.endswith("gone.png") for address in browser.requests())
+
+
 def test_names_no_address(report: Path) -> None:
     text = report.read_text(encoding="utf-8")
     assert re.findall(r"""(?:https?:)?//[a-z][^\s"'<]*""", re.sub(r"base64,[^\"]+", "", text)) == []
