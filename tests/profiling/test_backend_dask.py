@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -48,20 +49,21 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         [*DASK, "worker", "--nworkers", "2", "--nthreads", "1", "--local-directory", str(folder), *place],
     ]
     with (folder / "log").open("w") as log:
-        processes = [subprocess.Popen(command, stdout=log, stderr=log) for command in commands]
+        processes = [
+            subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True) for command in commands
+        ]
         try:
-            backend = _connected(file)
-            while backend.workers != 2 or not backend._present:
-                backend.stop()
-                time.sleep(0.2)
-                backend = DaskBackend(str(file))
-            backend.stop()
+            _connected(file).stop()
             yield str(file)
         finally:
             for process in reversed(processes):
                 process.terminate()
             for process in processes:
-                process.wait(30)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(20)
+                with contextlib.suppress(ProcessLookupError):  # a worker without scheduler may not hear
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 def _connected(file: Path) -> DaskBackend:
@@ -72,9 +74,19 @@ def _connected(file: Path) -> DaskBackend:
     return DaskBackend(str(file))
 
 
+def complete(scheduler: str) -> DaskBackend:
+    """The backend, once both workers are there: one that was killed may still be starting again."""
+    backend = DaskBackend(scheduler)
+    while backend._present != 2:
+        backend.stop()
+        time.sleep(0.2)
+        backend = DaskBackend(scheduler)
+    return backend
+
+
 @pytest.fixture
 def backend(scheduler: str) -> Iterator[DaskBackend]:
-    backend = DaskBackend(scheduler)
+    backend = complete(scheduler)
     yield backend
     backend.stop()
 
@@ -164,6 +176,7 @@ def test_the_command_profiles_on_the_cluster_and_resumes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    complete(scheduler).stop()
     monkeypatch.chdir(tmp_path)  # workers run elsewhere: relative paths must still be found
     cluster = ["--backend", "dask", "--scheduler", scheduler]
     assert main(["data", "-o", "local.json", "--jobs", "1", "-q"]) == 0
@@ -247,7 +260,8 @@ def test_a_cluster_without_workers_or_scheduler_is_given_up(tmp_path: Path) -> N
     file = tmp_path / "alone.json"
     command = [*DASK, "scheduler", "--port", "0", *ON_LOOPBACK, "--scheduler-file", str(file)]
     said: list[str] = []
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process, contextlib.ExitStack() as ends:
+        ends.callback(process.kill)
         _connected(file).stop()
         deserted = DaskBackend(str(file), tell=said.append, patience=0.5)
         try:
@@ -262,7 +276,6 @@ def test_a_cluster_without_workers_or_scheduler_is_given_up(tmp_path: Path) -> N
             death.join()
         finally:
             deserted.stop()
-            process.kill()
 
 
 @pytest.mark.parametrize(
