@@ -11,6 +11,7 @@ import numpy as np
 from voxplan.plans.schema import CaseNumbers, ChannelNormalization, DatasetPlan, Task
 from voxplan.profiling.fingerprint import CaseFingerprint, Fingerprint
 from voxplan.profiling.formats.base import UNITS_IN_MM, Unit
+from voxplan.profiling.summary import SPACING_MISSING
 
 from .decisions import Decisions
 from .overrides import DatasetOverrides
@@ -83,7 +84,12 @@ def plan_dataset(
     """
     settings = overrides or DatasetOverrides()
     cases = training_cases(fingerprint)
-    decisions, warnings = Decisions(), list(fingerprint.summary.warnings)
+    decisions = Decisions()
+    warnings = [
+        remark
+        for remark in fingerprint.summary.warnings
+        if spacing is None or not remark.startswith(SPACING_MISSING)
+    ]
     if len(cases) < len(fingerprint.cases):
         warnings.append(
             f"{len(fingerprint.cases) - len(cases)} cases have no labels: they are not trained on"

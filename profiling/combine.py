@@ -28,7 +28,9 @@ class NothingProfiledError(ValueError):
     """No case could be profiled, so that there is no fingerprint; the failures say why."""
 
     def __init__(self, dataset: DiscoveredDataset, failures: tuple[Failure, ...]) -> None:
-        super().__init__(f"{dataset.root}: none of {len(failures)} cases could be profiled")
+        what = "its only case" if len(failures) == 1 else f"none of {len(failures)} cases"
+        could = "could not be" if len(failures) == 1 else "could be"
+        super().__init__(f"{dataset.root}: {what} {could} profiled")
         self.failures = failures
         self.warnings = dataset.warnings
         """What the layout has to say, such as what was left out."""

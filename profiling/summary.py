@@ -23,6 +23,9 @@ from .statistics import Distribution, combined
 CLUSTER_TOLERANCE = 0.05
 """Spacings that agree to within this share on every axis belong together."""
 
+SPACING_MISSING = "spacing missing in"
+"""Beginning of the remark that a spacing stated later makes untrue."""
+
 
 def summarize(
     cases: Sequence[CaseFingerprint],
@@ -101,7 +104,7 @@ def spacings_in(unit: Unit, cases: Sequence[CaseFingerprint]) -> tuple[list[Trip
         )
     if missing:
         remarks.append(
-            f"spacing missing in {named(missing)}: plans will be made in voxels unless "
+            f"{SPACING_MISSING} {named(missing)}: plans will be made in voxels unless "
             "--spacing Z Y X --unit UNIT says it"
         )
     return [in_unit(case.spacing, unit) for case in cases], remarks
