@@ -75,7 +75,7 @@ class CaseReader:
         folder: Path | None = None,
     ) -> None:
         self.options = options
-        self.cache = cache
+        self.cache: Literal["none", "ram", "disk"] = cache
         self.folder = folder
         self._open: OrderedDict[VolumeSource, Volume] = OrderedDict()
         self._held: OrderedDict[VolumeSource, ArrayVolume] = OrderedDict()

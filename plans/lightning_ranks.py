@@ -32,7 +32,7 @@ class Agreement:
 
     def __init__(self, slots: int) -> None:
         """Collective over all ranks; ``slots``: how many parameters there are."""
-        self._group = dist.new_group(backend="gloo")
+        self._group: Any = dist.new_group(backend="gloo")
         self._slots = slots
 
     def exchange(self, *, out_of_memory: bool, used: Iterable[bool] = ()) -> list[bool]:

@@ -72,23 +72,30 @@ class PatchLoader(DataLoader[dict[str, Tensor]]):
     The state counts samples, not batches: it holds for another batch size too.
     """
 
-    sampler: PatchSampler
     _done = 0
+
+    @property
+    def patch_sampler(self) -> PatchSampler:
+        """The sampler, which deals out the numbers of samples."""
+        assert isinstance(self.sampler, PatchSampler)
+        return self.sampler
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
         """One epoch, or what is left of it after :meth:`load_state_dict`."""
-        self._done = self.sampler.skip
+        self._done = self.patch_sampler.skip
         for batch in super().__iter__():
             self._done += 1
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
         """Samples of this rank that the current epoch gave so far."""
-        return {"samples": self._done * self.sampler.batch_size}
+        return {"samples": self._done * self.patch_sampler.batch_size}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The next epoch begins behind these samples; one that was finished begins anew."""
-        self.sampler.skip = state["samples"] // self.sampler.batch_size % self.sampler.batches
+        self.patch_sampler.skip = (
+            state["samples"] // self.patch_sampler.batch_size % self.patch_sampler.batches
+        )
 
 
 def make_loader(

@@ -71,7 +71,9 @@ def prepare(grid: CaseGrid, box: Box, reader: CaseReader, kind: Literal["ram", "
     kept = reader.label(grid.source, (first[0], first[1], first[2])).dtype
     sizes = {"image": ((grid.dataset.in_channels, *shape), np.dtype(np.float32)), "labels": (shape, kept)}
     if kind == "ram":
-        arrays = {name: np.empty(size, dtype) for name, (size, dtype) in sizes.items()}
+        arrays: dict[str, NDArray[Any]] = {}
+        for name, (size, dtype) in sizes.items():
+            arrays[name] = np.empty(size, dtype)
         _fill(grid, box, reader, arrays)
         return PreparedBox(**arrays)
     folder = reader.folder or default_cache_folder()
@@ -81,7 +83,9 @@ def prepare(grid: CaseGrid, box: Box, reader: CaseReader, kind: Literal["ram", "
     with locked(folder / f"{stem}.lock"):
         if not all(path.exists() for path in paths.values()):
             _write(grid, box, reader, sizes, paths)
-    return PreparedBox(**{name: np.load(path, mmap_mode="r") for name, path in paths.items()})
+    return PreparedBox(
+        **{name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in paths.items()}
+    )
 
 
 def _fill(grid: CaseGrid, box: Box, reader: CaseReader, arrays: Mapping[str, NDArray[Any]]) -> None:

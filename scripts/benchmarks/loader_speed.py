@@ -90,7 +90,9 @@ def read_hdf5(path: Path | str) -> NDArray[Any]:
     import h5py
 
     with h5py.File(path, "r") as file:
-        values: NDArray[Any] = file["data"][()]
+        data = file["data"]
+        assert isinstance(data, h5py.Dataset)
+        values: NDArray[Any] = data[()]
     return values
 
 
@@ -350,6 +352,15 @@ def update(path: Path, text: str) -> None:
     path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
+def read_results(path: Path) -> list[tuple[Setting, dict[str, list[float]]]]:
+    """What an earlier run wrote."""
+    found = []
+    for row in json.loads(path.read_text(encoding="utf-8"))["results"]:
+        rates = row.pop("patches_per_second")
+        found.append((Setting(**row), rates))
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(
@@ -364,6 +375,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--caches", nargs="+", choices=CACHES, default=CACHES)
     parser.add_argument("--workers", nargs="+", type=int, default=(0, 2))
     parser.add_argument("--resampled", nargs="+", choices=("no", "yes"), default=("no", "yes"))
+    parser.add_argument(
+        "--from-json", nargs="+", type=Path, metavar="FILE", help="measure nothing; join what -o wrote before"
+    )
     parser.add_argument("--only", nargs="+", choices=tuple(LOADERS), help="only these loaders")
     arguments = parser.parse_args(argv)
     import torch
@@ -371,7 +385,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     for name in set(LOADERS) - set(arguments.only or LOADERS):
         del LOADERS[name]
-    results = []
+    results = [found for path in arguments.from_json or () for found in read_results(path)]
+    if arguments.from_json:
+        arguments.formats = ()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         for kind, cache, resampled, workers in product(
