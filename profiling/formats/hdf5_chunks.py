@@ -25,29 +25,44 @@ def read_few_chunks(dataset: Any, index: tuple[slice, ...]) -> NDArray[Any]:
     """A region of a data set, in as many calls as keep the number of chunks of each bounded.
 
     Raises:
-        ValueError: a chunk is shorter than its checksum, which would crash HDF5.
+        ValueError: a chunk is shorter than its voxels or its checksum, which would crash HDF5.
     """
     if dataset.chunks is None:
         whole: NDArray[Any] = dataset[index]
         return whole
-    checked = _FLETCHER32 in _filters(dataset)
     block = np.empty([part.stop - part.start for part in index], dataset.dtype)
     for piece in _halved(index, dataset.chunks):
-        if checked:
-            _require_checksums(dataset, piece)
+        _require_sizes(dataset, piece)
         here = tuple(slice(p.start - o.start, p.stop - o.start) for p, o in zip(piece, index, strict=True))
         block[here] = dataset[piece]
     return block
 
 
-def _require_checksums(dataset: Any, index: tuple[slice, ...]) -> None:
-    """HDF5 takes four bytes of checksum off a chunk without looking whether it has them (H5Zfletcher32.c)."""
+def _require_sizes(dataset: Any, index: tuple[slice, ...]) -> None:
+    """Refuse what HDF5 does not look at before it reads beyond the end of a chunk.
+
+    It takes four bytes of checksum off a chunk that has fewer (H5Zfletcher32.c), and copies a whole chunk's
+    voxels out of an unfiltered one that is shorter (both found by mutation).
+    """
+    filters = _filters(dataset)
+    whole = prod(dataset.chunks) * _stored_bytes(dataset)
     starts = [range(p.start // c * c, p.stop, c) for p, c in zip(index, dataset.chunks, strict=True)]
     for at in itertools.product(*starts):
         info = dataset.id.get_chunk_info_by_coord(at)
-        if info.byte_offset is not None and info.size <= _CHECKSUM_BYTES:
+        if info.byte_offset is None:
+            continue
+        applied = [code for bit, code in enumerate(filters) if not info.filter_mask >> bit & 1]
+        if _FLETCHER32 in applied and info.size <= _CHECKSUM_BYTES:
             msg = f"the chunk at {at} has {info.size} bytes, fewer than its checksum"
             raise ValueError(msg)
+        if all(code == _SHUFFLE for code in applied) and info.size < whole:
+            msg = f"the chunk at {at} has {info.size} bytes, its voxels need {whole}"
+            raise ValueError(msg)
+
+
+def _stored_bytes(dataset: Any) -> int:
+    """Bytes of a stored value."""
+    return int(dataset.id.get_type().get_size())
 
 
 def _halved(index: tuple[slice, ...], chunks: tuple[int, ...]) -> list[tuple[slice, ...]]:

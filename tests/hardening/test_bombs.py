@@ -281,6 +281,18 @@ def test_hdf5_chunk_shorter_than_its_checksum(tmp_path: Path) -> None:
     assert "fewer than its checksum" in outcome
 
 
+@pytest.mark.parametrize("how", ["no filter", "filter left out"])
+def test_hdf5_chunk_shorter_than_its_voxels(how: str, tmp_path: Path) -> None:
+    """Found by mutation (seed 100039): HDF5 copies a whole chunk out of the nine bytes that it has."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        options = {} if how == "no filter" else {"compression": "lzf"}
+        dataset = file.create_dataset("raw", (4, 90, 4000), "u8", chunks=(4, 9, 1000), **options)
+        dataset.id.write_direct_chunk((0, 9, 1000), b"x" * 9, filter_mask=0b1)
+    outcome, _ = in_worker(path)
+    assert "has 9 bytes, its voxels need 288000" in outcome
+
+
 @pytest.mark.parametrize("kind", ["zarr", "tiff"])
 def test_storage_in_pieces_of_nothing(kind: str, tmp_path: Path) -> None:
     if kind == "zarr":
