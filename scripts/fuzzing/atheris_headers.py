@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 
 def main() -> None:
@@ -17,15 +18,16 @@ def main() -> None:
         import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError:
         sys.exit("Atheris is not installed: pip install atheris")
-    with atheris.instrument_imports(include=["voxplan.profiling"]):  # what is imported earlier is not seen
+    fuzzer: Any = atheris  # knows its functions only once it is installed
+    with fuzzer.instrument_imports(include=["voxplan.profiling"]):  # what is imported earlier is not seen
         from .targets import TARGETS, write_corpus
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
         sys.exit(f"usage: python -m voxplan.scripts.fuzzing.atheris_headers {'|'.join(TARGETS)} [options]")
     name = sys.argv[1]
     with tempfile.TemporaryDirectory(prefix="voxplan-corpus-") as corpus:
         write_corpus(name, Path(corpus))
-        atheris.Setup([sys.argv[0], *sys.argv[2:], corpus], TARGETS[name])
-        atheris.Fuzz()
+        fuzzer.Setup([sys.argv[0], *sys.argv[2:], corpus], TARGETS[name])
+        fuzzer.Fuzz()
 
 
 if __name__ == "__main__":
