@@ -36,7 +36,7 @@ def test_the_page_runs(tmp_path: Path) -> None:
     assert len(commands) == 4
     for command in commands:
         ran = subprocess.run(
-            command, shell=True, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+            command, shell=True, cwd=tmp_path, env=env, capture_output=True, encoding="utf-8", check=False
         )
         assert ran.returncode == 0, f"{command}\n{ran.stdout}\n{ran.stderr}"
     (tmp_path / "blocks.json").write_text(json.dumps(blocks("python")))
@@ -46,7 +46,12 @@ def test_the_page_runs(tmp_path: Path) -> None:
         "    exec(compile(block, f'block {number}', 'exec'), {'__name__': f'block{number}'})\n"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
     assert "StepDone(step=2" in ran.stdout

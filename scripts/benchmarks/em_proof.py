@@ -147,6 +147,7 @@ def report(result: dict[str, Any]) -> str:
     patch = "x".join(map(str, plan["patch"]))
     return "\n".join(
         [
+            "<!-- not run: trains for a quarter of an hour on the real volume -->",
             f"```console\n{typed}\n```",
             "",
             f"`{plan['name']}`: patch {patch}, batch {plan['batch']}, channels {plan['features']}, "

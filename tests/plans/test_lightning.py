@@ -484,6 +484,8 @@ def run_ranks(folder: Path) -> list[dict[str, Any]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            encoding="utf-8",
+            errors="replace",
         )
         for rank in range(2)
     ]

@@ -148,7 +148,10 @@ class Browser:
         self.run("0")  # the events of what ran before have arrived once this is answered
         found = []
         for event in self.events:
-            if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded"):
+            if event["method"] == "Runtime.exceptionThrown":
+                details = event["params"]["exceptionDetails"]
+                found.append(str(details.get("exception", {}).get("description", details["text"]))[:500])
+            if event["method"] == "Log.entryAdded":
                 found.append(json.dumps(event["params"])[:500])
             if event["method"] == "Runtime.consoleAPICalled":
                 found.append(json.dumps(event["params"]["args"])[:500])

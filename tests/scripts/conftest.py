@@ -26,7 +26,15 @@ class Terminal:
         self._main, end = pty.openpty()
         fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
         self.process = subprocess.Popen(
-            command, stdin=end, stdout=end, stderr=end, cwd=cwd, env=dict(env), start_new_session=True
+            command,
+            stdin=end,
+            stdout=end,
+            stderr=end,
+            cwd=cwd,
+            env=dict(env),
+            start_new_session=True,
+            # a test run that was started in the background ignores SIGINT, and its children inherit that
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         os.close(end)
         self.said = ""

@@ -19,7 +19,9 @@ ONEDNN = ("monai_unet/32x32x32", "unet/16x32x32", "mednext_s/32x32x32/b1")
 
 @pytest.fixture(scope="module")
 def measured() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((ROOT / "tests" / "data" / "measured_cpu.json").read_text())
+    content: dict[str, Any] = json.loads(
+        (ROOT / "tests" / "data" / "measured_cpu.json").read_text(encoding="utf-8")
+    )
     return content
 
 
@@ -49,5 +51,5 @@ def test_todays_estimate_is_the_one_that_was_compared(measured: dict[str, Any], 
 
 
 def test_the_documentation_shows_this_table(measured: dict[str, Any]) -> None:
-    page = (ROOT / "docs" / "memory.md").read_text()
+    page = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
     assert as_markdown(measured, ()) in page

@@ -300,7 +300,13 @@ def test_a_run_that_is_ended_goes_on_where_it_stopped(tmp_path: Path, blow: sign
     output = tmp_path / "f.json"
     command = [*COMMAND, str(folder), "-o", str(output), "--jobs", "2"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # a test run that was started in the background ignores SIGINT, and its children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     journal = tmp_path / "f.json.journal"
     wait_for_entries(journal, process, 4)

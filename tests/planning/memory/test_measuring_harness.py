@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import json
 import os
 from pathlib import Path
@@ -80,26 +81,24 @@ def test_a_case_runs_in_a_process_of_its_own_and_is_not_run_twice(
     assert main(arguments) == 0
 
 
-def _die() -> dict[str, Any]:
-    os._exit(7)
+PROCESSES = """
+import os, time
+def tell(): return {"pid": os.getpid()}
+def die(): os._exit(7)
+def wait(): time.sleep(60)
+"""
 
 
-def test_a_process_that_dies_or_takes_too_long_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert in_own_process(_pid)["pid"] != os.getpid()
-    assert "exit code 7" in in_own_process(_die)["why"]
+def test_a_process_that_dies_or_takes_too_long_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "measured_processes.py").write_text(PROCESSES)  # what another process can import
+    monkeypatch.syspath_prepend(tmp_path)
+    functions = importlib.import_module("measured_processes")
+    assert in_own_process(functions.tell)["pid"] != os.getpid()
+    assert "exit code 7" in in_own_process(functions.die)["why"]
     monkeypatch.setattr(measure_memory, "TIMEOUT", 0.2)
-    assert "took more than 0.2 s" in in_own_process(_wait)["why"]
-
-
-def _pid() -> dict[str, Any]:
-    return {"pid": os.getpid()}
-
-
-def _wait() -> dict[str, Any]:
-    import time
-
-    time.sleep(60)
-    return {}
+    assert "took more than 0.2 s" in in_own_process(functions.wait)["why"]
 
 
 HISTORY = [
