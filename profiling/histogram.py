@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .binning import bin_indices, bins, edges_of, fitting_power, has_indices, smallest_power
-from .counting import collapse, count_dense, count_distinct, decode, encode, merge_counts
+from .counting import collapse, count_distinct, decode, encode, merge_counts, places_in_use
+from .dense import count_dense, count_divided
 from .moments import sum_and_squares
 
 MAX_DISTINCT = 1 << 20
@@ -65,6 +66,11 @@ class ValueHistogram:
         self._pending_size = 0
         self._window: NDArray[np.int64] | None = None
         self._first = 0
+        self._zero_places = slice(0, 0)
+        """Of the counters of :attr:`zero`, for integers of at most 16 bits."""
+        if self._dense and self.dtype.kind != "f" and zero is not None:
+            first, last = encode(np.array(zero, self.dtype)).tolist()
+            self._zero_places = slice(first, last + 1)
 
     @property
     def exact(self) -> bool:
@@ -94,6 +100,22 @@ class ValueHistogram:
             size = _PENDING if self.exact else _WINDOW // 2
             self._add_wide(flat[start : start + size])
             start += size
+
+    def add_divided(self, values: NDArray[Any], mask: NDArray[np.bool_], inside: ValueHistogram) -> None:
+        """Count the values outside a mask of the same shape here, and the others in ``inside``."""
+        flat, chosen = (np.ascontiguousarray(array).reshape(-1) for array in (values, mask))
+        if self._dense and flat.dtype == self.dtype == inside.dtype:
+            count_divided(flat, chosen, self._counts, inside._counts)
+            return
+        inside.add(flat[chosen])
+        self.add(flat[~chosen])
+
+    @property
+    def empty(self) -> int:
+        """How many of the voxels counted so far are 0 or not finite."""
+        if self._dense and self.dtype.kind == "f":
+            self._settle_dense()
+        return self.zeros + self.non_finite + int(self._counts[self._zero_places].sum())
 
     def _add_wide(self, values: NDArray[Any]) -> None:
         if values.dtype.kind == "f":
@@ -239,7 +261,7 @@ class ValueHistogram:
             self._compact()
             return self._values, self._counts
         self._settle_dense()
-        used = np.flatnonzero(self._counts)
+        used = places_in_use(self._counts)
         values = decode(used, self.dtype)
         if self.dtype.kind == "f":
             order = np.argsort(values)
@@ -247,19 +269,23 @@ class ValueHistogram:
         return values, self._counts[used]
 
     def _settle_dense(self) -> None:
-        """Move zeros and non-finite values from the counters of a 16-bit type to where they belong."""
+        """Move zeros and non-finite values from the counters to where they belong."""
         if self.dtype.kind == "f":
-            positive, negative = encode(np.array([0.0, -0.0], self.dtype))
-            self._counts[positive] += self._counts[negative]
-            self._counts[negative] = 0
-            used = np.flatnonzero(self._counts)
-            stored = decode(used, self.dtype)
-            bad = used[~np.isfinite(stored)]
-            self.non_finite += int(self._counts[bad].sum())
-            self._counts[bad] = 0
+            self._settle_floats()
+            return
+        self.zeros += int(self._counts[self._zero_places].sum())
+        self._counts[self._zero_places] = 0
+
+    def _settle_floats(self) -> None:
+        positive, negative = encode(np.array([0.0, -0.0], self.dtype))
+        self._counts[positive] += self._counts[negative]
+        self._counts[negative] = 0
+        used = places_in_use(self._counts)
+        stored = decode(used, self.dtype)
+        finite = np.isfinite(stored)
+        self.non_finite += int(self._counts[used[~finite]].sum())
+        self._counts[used[~finite]] = 0
         if self.zero is not None:
-            used = np.flatnonzero(self._counts)
-            stored = decode(used, self.dtype)
             zero = used[(stored >= self.zero[0]) & (stored <= self.zero[1])]
             self.zeros += int(self._counts[zero].sum())
             self._counts[zero] = 0

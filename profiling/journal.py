@@ -24,7 +24,7 @@ from .formats.base import CaseSource, VolumeSource
 
 ENTRY_SUFFIX = ".case"
 PACK_SUFFIX = ".cases"
-COMPUTATION = 2
+COMPUTATION = 3
 """To be raised whenever the same file would give other numbers, so that older entries are not used."""
 
 

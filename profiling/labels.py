@@ -9,7 +9,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .counting import count_dense, count_distinct, count_runs, decode, encode, merge_counts
+from .counting import count_distinct, count_runs, decode, encode, merge_counts, places_in_use
+from .dense import count_dense
 from .fingerprint import LabelKind, ObjectStatistics
 
 MAX_CLASS_VALUES = 4096
@@ -120,7 +121,7 @@ class LabelCounter:
     def counts(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Distinct values, ascending, and the voxels of each."""
         if self._dense:
-            used = np.flatnonzero(self._counts)
+            used = places_in_use(self._counts)
             return decode(used, self.dtype).astype(np.int64), self._counts[used]
         self._merge_pending()
         return self._values, self._counts

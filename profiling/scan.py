@@ -69,10 +69,8 @@ class ChannelScan:
     def __init__(self, header: VolumeHeader, limit: int) -> None:
         self.slope, self.intercept = header.slope, header.intercept
         self.zero = stored_zero(header.dtype, header.slope, header.intercept)
-        self.counts_foreground_twice = header.dtype.itemsize <= 2
-        """Counting 8 and 16 bits again is cheaper than selecting what is not foreground; sorting is not."""
         self.rest = ValueHistogram(header.dtype, self.zero, limit)
-        """Voxels that are not foreground; all voxels where the foreground is counted twice."""
+        """Voxels that are not foreground."""
         self.foreground = ValueHistogram(header.dtype, self.zero, limit)
         self.box: Box | None = None
         """Of the finite voxels whose intensity is not 0."""
@@ -91,14 +89,9 @@ class ChannelScan:
         if foreground is None:
             self.rest.add(block)
             return
-        mask = foreground.reshape(-1)
-        selected = block.reshape(-1)[mask]
-        self.foreground.add(selected)
-        if self.counts_foreground_twice:
-            self.rest.add(block)
-        elif selected.size < mask.size:
-            self.rest.add(block.reshape(-1)[~mask])
-        if self._empty(selected).any():
+        before = self.foreground.empty
+        self.rest.add_divided(block, foreground, self.foreground)
+        if self.foreground.empty > before:
             self.empty_foreground = grow(
                 self.empty_foreground, region, lambda part: foreground[part] & self._empty(block[part])
             )
@@ -148,8 +141,7 @@ class ChannelScan:
         """All voxels. The counts of the rest grow to it: to be asked for once, at the end."""
         self.rest.table()  # settles zeros and non-finite voxels of 16-bit types
         self.foreground.table()
-        if not self.counts_foreground_twice:
-            self.rest.merge(self.foreground)
+        self.rest.merge(self.foreground)
         return self.rest
 
     def region(self, histogram: ValueHistogram, zeros: int) -> Distribution | None:
@@ -232,7 +224,7 @@ class CaseScan:
         if self.label is None or self.labels is None:
             return None
         values = np.ascontiguousarray(_label_values(self.label.read(region, 0), self.label))
-        if not values.any():
+        if not (values.view(bool) if values.dtype.itemsize == 1 else values).any():  # bools are faster
             if count:
                 self.labels.add_background(values.size)
             return None

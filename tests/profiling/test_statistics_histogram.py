@@ -238,3 +238,25 @@ def test_wrong_types_are_refused() -> None:
         ValueHistogram(np.uint8).merge(ValueHistogram(np.int8))
     with pytest.raises(ValueError, match="zero"):
         Distribution.of(histogram(np.ones(2)), zeros=3)
+
+
+@settings(deadline=None, max_examples=60)
+@given(voxels(DTYPES), scalings, st.randoms(use_true_random=False))
+def test_divided_by_a_mask_each_side_is_numpys(
+    values: Array, scaling: tuple[float, float], random: Any
+) -> None:
+    zero = stored_zero(values.dtype, *scaling)
+    mask = np.array([random.random() < 0.4 for _ in range(values.size)])
+    outside, inside = ValueHistogram(values.dtype, zero), ValueHistogram(values.dtype, zero)
+    outside.add_divided(values, mask, inside)
+    for side, part in ((inside, values[mask]), (outside, values[~mask])):
+        finite = part[np.isfinite(part)]
+        is_zero = np.zeros(finite.size, bool)
+        if zero is not None:
+            is_zero = (finite >= zero[0]) & (finite <= zero[1])
+        assert side.empty == part.size - finite.size + np.count_nonzero(is_zero)
+        distinct, counts = np.unique(finite[~is_zero], return_counts=True)
+        stored, found = side.table()
+        assert np.array_equal(stored, distinct)
+        assert np.array_equal(found, counts)
+        assert side.empty == part.size - finite.size + np.count_nonzero(is_zero)
