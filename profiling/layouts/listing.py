@@ -94,11 +94,13 @@ class Listing:
             path = Path(entry.path)
             if is_hidden(entry.name) or is_excluded(path, self.root, self.exclude):
                 continue
-            if entry.is_symlink() and self.refuses(path):
+            link = entry.is_symlink()
+            if link and self.refuses(path):
                 continue
-            if path.is_dir():
+            kind = path if link else entry  # an entry knows what it is; a link must be looked up
+            if kind.is_dir():
                 folders.append(path)
-            elif path.is_file():
+            elif kind.is_file():
                 files.append(path)
             elif is_volume_file(path):
                 self.is_special(path)

@@ -104,7 +104,11 @@ def subfolders(data: Path) -> tuple[Path, Path | None] | None:
     """Sub-folders for images and labels, if a folder has them; the labels may be absent for ``imagesTr``."""
     if not data.is_dir():
         return None
-    names = {entry.name.lower(): Path(entry.path) for entry in os.scandir(data) if Path(entry).is_dir()}
+    names = {
+        entry.name.lower(): Path(entry.path)
+        for entry in os.scandir(data)
+        if (Path(entry) if entry.is_symlink() else entry).is_dir()
+    }
     images = next((names[name.lower()] for name in IMAGE_FOLDERS if name.lower() in names), None)
     labels = next((names[name.lower()] for name in LABEL_FOLDERS if name.lower() in names), None)
     if images is None or (labels is None and images.name.lower() not in ("imagestr", "images")):

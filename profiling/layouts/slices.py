@@ -38,7 +38,7 @@ def slice_stack(files: Sequence[Path]) -> SliceStack | None:
         return None
     if not _numbered([path.stem for path in slices]):
         return None
-    if any(path not in slices and is_volume_file(path) for path in files):
+    if any(not path.name.lower().endswith(SLICE_SUFFIXES) and is_volume_file(path) for path in files):
         return None
     slices.sort(key=lambda path: natural_key(path.name))
     if not _single_pages_of_one_size(slices):

@@ -35,7 +35,7 @@ class VolumeFolderLayout(Layout):
             )
             raise FormatError(msg, kind="empty")
         labels = [volume for volume in found.volumes if is_label_name(volume.name)]
-        images = [volume for volume in found.volumes if volume not in labels]
+        images = [volume for volume in found.volumes if not is_label_name(volume.name)]
         if not images:
             images, labels = labels, []
         notes = list(found.notes)

@@ -79,7 +79,7 @@ def volumes_of_pattern(pattern: str, listing: Listing) -> Found:
     found = Found()
     for match in kept:
         if is_plain_folder(match):
-            found.volumes += _folder_as_volume(match, base, listing, found.notes)
+            found.volumes += _folder_as_volume(match, listing.read(match)[0], base, found.notes)
         else:
             found.volumes.append(_named(match, base))
     return found
@@ -108,9 +108,10 @@ def _named(path: Path, base: Path) -> NamedVolume:
     return NamedVolume(name=relative_name(path, base), source=VolumeSource(paths=(path,)))
 
 
-def _folder_as_volume(folder: Path, base: Path, listing: Listing, notes: list[str]) -> Iterator[NamedVolume]:
-    """The slice stack or the DICOM series that a folder is, if it is one."""
-    files, _ = listing.read(folder)
+def _folder_as_volume(
+    folder: Path, files: Sequence[Path], base: Path, notes: list[str]
+) -> Iterator[NamedVolume]:
+    """The slice stack or the DICOM series that a folder with these files is, if it is one."""
     name = folder.name if folder == base else os.path.relpath(folder, base).replace(os.sep, "/")
     stack = slice_stack(files)
     if stack is not None:
@@ -124,8 +125,8 @@ def _folder_as_volume(folder: Path, base: Path, listing: Listing, notes: list[st
 
 
 def _collect(folder: Path, base: Path, listing: Listing, found: Found, depth: int) -> None:
-    volumes = list(_folder_as_volume(folder, base, listing, found.notes))
     files, folders = listing.read(folder)
+    volumes = list(_folder_as_volume(folder, files, base, found.notes))
     if not volumes:
         volumes = [_named(path, base) for path in files if is_volume_file(path)]
         containers = [path for path in folders if not is_plain_folder(path)]
