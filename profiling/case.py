@@ -13,6 +13,8 @@ from .blocks import VOXEL_SHARE
 from .boxes import whole
 from .fingerprint import CaseFingerprint, ChannelStatistics, ExtremeCounts, SpacingRecord
 from .formats import open_volume
+from .formats.address import is_address
+from .formats.address_files import state_of_address
 from .formats.base import CaseSource, ReadOptions, Spacing, Volume, VolumeHeader, VolumeSource
 from .hollow import refuse_hollow
 from .labels import LabelTable
@@ -306,6 +308,8 @@ def _voxel_warnings(
 def _relative(source: VolumeSource, root: Path) -> str:
     """Name of a volume for the fingerprint: relative to the data folder where it lies in it."""
     path = source.paths[0] if len(source.paths) == 1 else source.paths[0].parent
+    if is_address(path):
+        return source.name
     absolute, base = path.absolute(), root.absolute()
     name = absolute.relative_to(base).as_posix() if absolute.is_relative_to(base) else path.as_posix()
     return name if source.key is None else f"{name}:{source.key}"
@@ -321,6 +325,9 @@ def content_key(case: CaseSource) -> str:
     for source in (*case.images, *([case.label] if case.label is not None else [])):
         digest.update(repr(source.key).encode("utf-8", "surrogateescape"))
         for path in source.paths:
+            if is_address(path):
+                digest.update("\n".join(state_of_address(path)).encode())
+                continue
             for file in sorted(path.iterdir()) if path.is_dir() else [path]:
                 _add_file(
                     digest, file, with_head=not path.is_dir() or file.name.startswith((".z", "zarr.json"))

@@ -28,9 +28,14 @@ class NothingProfiledError(ValueError):
     """No case could be profiled, so that there is no fingerprint; the failures say why."""
 
     def __init__(self, dataset: DiscoveredDataset, failures: tuple[Failure, ...]) -> None:
-        what = "its only case" if len(failures) == 1 else f"none of {len(failures)} cases"
-        could = "could not be" if len(failures) == 1 else "could be"
-        super().__init__(f"{dataset.root}: {what} {could} profiled")
+        files = {file for failure in failures for file in failure.files}
+        if len(failures) == len(files) == 1:
+            what = f"{files.pop()}: the only case, could not be profiled"
+        elif len(failures) == 1:
+            what = f"{dataset.place}: its only case could not be profiled"
+        else:
+            what = f"{dataset.place}: none of {len(failures)} cases could be profiled"
+        super().__init__(what)
         self.failures = failures
         self.warnings = dataset.warnings
         """What the layout has to say, such as what was left out."""
@@ -73,7 +78,7 @@ def assemble_fingerprint(
     return Fingerprint(
         dataset=DatasetInfo(
             name=dataset.name,
-            root=str(dataset.root.absolute()),
+            root=dataset.place,
             layout=dataset.layout,
             file_format=dataset.file_format,
             channel_names=dataset.channel_names or tuple(f"channel_{i}" for i in range(channels)),

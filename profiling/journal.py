@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +21,14 @@ from typing import Any
 from .codec import CodecError, decode, encode
 from .files import write_atomically
 from .formats import files_beside
+from .formats.address import is_address
+from .formats.address_files import state_of_address
 from .formats.base import CaseSource, VolumeSource
 
 ENTRY_SUFFIX = ".case"
 PACK_SUFFIX = ".cases"
+_OF_THIS_PROCESS = secrets.token_hex(16)
+"""In the name of entries that no later run may take up: what they were made from cannot be told again."""
 COMPUTATION = 3
 """To be raised whenever the same file would give other numbers, so that older entries are not used."""
 
@@ -53,6 +58,8 @@ def _source_state(source: VolumeSource) -> list[str]:
 
 def _path_state(path: Path) -> list[str]:
     """Name, size and modification time; of every file below a folder (Zarr). A missing file says so."""
+    if is_address(path):
+        return state_of_address(path, unknown=_OF_THIS_PROCESS)
     try:
         status = path.stat()
     except OSError as error:

@@ -71,7 +71,7 @@ def profile_shard(
             version=installed_version(),
             computation=COMPUTATION,
             name=dataset.name,
-            root=str(dataset.root.absolute()),
+            root=dataset.place,
             layout=dataset.layout,
             file_format=dataset.file_format,
             channel_names=dataset.channel_names,

@@ -47,7 +47,9 @@ def data_options(fingerprint: Fingerprint) -> str:
 
 def _place(data: str | None, fingerprint: Fingerprint) -> str:
     """The data folder or file as the user named it, if it is there from here; else its absolute folder."""
-    if data is not None and Path(data).exists():
+    from voxplan.profiling.formats.address import is_address, place_exists
+
+    if data is not None and place_exists(Path(data)):
         return data
     root = fingerprint.dataset.root
-    return root if root and Path(root).is_dir() else "DATA"
+    return root if root and (is_address(root) or Path(root).is_dir()) else "DATA"

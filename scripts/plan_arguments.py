@@ -102,7 +102,9 @@ def check_usage(arguments: argparse.Namespace) -> None:
         ValueError: contradicting or impossible options.
     """
     output: Path = arguments.output
-    if not arguments.source.exists():
+    from voxplan.profiling.formats.address import place_exists
+
+    if not place_exists(arguments.source):
         msg = f"{arguments.source}: no such file or folder"
         raise ValueError(msg)
     if output.is_dir():

@@ -69,13 +69,14 @@ def check_cluster_usage(arguments: argparse.Namespace, parser: argparse.Argument
 
 def _folders(dataset: DiscoveredDataset) -> list[Path]:
     """The data folder, and some of those that files lie in, which may be elsewhere."""
+    from voxplan.profiling.formats.address import is_address
+
     sources = [
         source for case in dataset.cases for source in (*case.images, case.label) if source is not None
     ]
-    return [
-        dataset.root,
-        *sorted({path.parent for source in sources for path in source.paths})[:FOLDERS_CHECKED],
-    ]
+    folders = {path.parent for source in sources for path in source.paths if not is_address(path)}
+    root = [] if is_address(dataset.root) else [dataset.root]
+    return [*root, *sorted(folders)[:FOLDERS_CHECKED]]
 
 
 @contextlib.contextmanager

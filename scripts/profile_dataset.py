@@ -278,8 +278,14 @@ def _check_usage(arguments: argparse.Namespace, parser: argparse.ArgumentParser)
     """What argparse cannot see; ends the program with status 2."""
     if arguments.data is None and arguments.images is None:
         parser.error("give a data folder, a volume file, or --images (see --help)")
-    if arguments.data is not None and not arguments.data.exists():
+    from voxplan.profiling.formats.address import address_text, lives_in_a_process, place_exists
+
+    if arguments.data is not None and not place_exists(arguments.data):
         parser.error(f"{arguments.data}: no such file or folder")
+    for place in (arguments.data, arguments.images, arguments.labels):
+        if place is not None and lives_in_a_process(place):
+            why = "what lies in memory is not there for another program; write it to a folder"
+            parser.error(f"{address_text(place)}: {why}")
     output: Path = arguments.output
     if output.is_dir():
         parser.error(f"--output {output}: is a folder; name the file, e.g. {output / 'fingerprint.json'}")
@@ -295,12 +301,16 @@ def _check_usage(arguments: argparse.Namespace, parser: argparse.ArgumentParser)
 
 def _stated(arguments: argparse.Namespace) -> dict[str, str]:
     """Options that were given, for the provenance."""
+    from voxplan.profiling.formats.address import address_text
+
     defaults = vars(build_parser().parse_args([]))
-    return {
-        name: " ".join(map(str, value)) if isinstance(value, list) else str(value)
-        for name, value in vars(arguments).items()
-        if value != defaults[name]
-    }
+
+    def text(value: object) -> str:
+        if isinstance(value, list):
+            return " ".join(map(str, value))
+        return address_text(value) if isinstance(value, Path) else str(value)
+
+    return {name: text(value) for name, value in vars(arguments).items() if value != defaults[name]}
 
 
 def _interrupted(arguments: argparse.Namespace) -> int:

@@ -108,7 +108,7 @@ def foreign_output(output: Path, dataset: DiscoveredDataset) -> str | None:
     remedy = f"name another file, e.g. -o {dataset.name}.json, or replace it with -o {output}"
     if known is None:
         return f"{output} exists and is no fingerprint: {remedy}"
-    if (known.name, known.root) != (dataset.name, str(dataset.root.absolute())):
+    if (known.name, known.root) != (dataset.name, dataset.place):
         return f"{output} is the fingerprint of {known.name} in {known.root}: {remedy}"
     return None
 

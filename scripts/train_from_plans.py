@@ -154,7 +154,9 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Load the plan, find the cases, train, validate, save."""
     if arguments.data is None and arguments.images is None:
         parser.error("give --data, or --images and --labels")
-    if arguments.data is not None and not arguments.data.exists():
+    from voxplan.profiling.formats.address import place_exists
+
+    if arguments.data is not None and not place_exists(arguments.data):
         parser.error(f"--data {arguments.data}: no such file or folder")
     if arguments.resume is not None and not arguments.resume.is_file():
         parser.error(f"--resume {arguments.resume}: no such file")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from .address import is_address
 from .base import FormatError, Reader, ReadOptions, Volume, VolumeSource
 from .damage import damage_named
 from .dicom import DicomReader
@@ -21,13 +22,14 @@ from .spacing import resolve_spacing
 from .tiff import TiffReader
 from .zarr import ZarrReader
 
+_ZARR = ZarrReader()
 READERS: Final[tuple[Reader, ...]] = (
     NiftiReader(),
     ItkReader(),
     Hdf5Reader(),
     TiffReader(),
     PngReader(),
-    ZarrReader(),
+    _ZARR,
     DicomReader(),
 )
 """Asked in this order which of them reads a path."""
@@ -49,7 +51,7 @@ def reader_for(path: Path) -> Reader:
     Raises:
         FormatError: no format has this suffix (kind ``unsupported``).
     """
-    for reader in READERS:
+    for reader in READERS if not is_address(path) else (_ZARR,):
         if reader.matches(path):
             return reader
     if path.is_dir():

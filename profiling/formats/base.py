@@ -23,6 +23,8 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from .address import address_text
+
 Unit = Literal["mm", "um", "nm", "unknown"]
 Region = tuple[slice, slice, slice]
 """Half-open ZYX slices with explicit integer bounds and step 1."""
@@ -117,7 +119,7 @@ class VolumeSource:
     @property
     def name(self) -> str:
         """How messages call this volume: the path (for slices, their folder), and the key if there is one."""
-        where = str(self.paths[0] if len(self.paths) == 1 else self.paths[0].parent)
+        where = address_text(self.paths[0] if len(self.paths) == 1 else self.paths[0].parent)
         return where if self.key is None else f"{where}:{self.key}"
 
 

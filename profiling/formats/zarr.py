@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,24 +13,31 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .address import address_text, is_address
+from .address_files import reaching
 from .attributes import spacing_from_attributes
 from .axes import AxisOrder, check_region, choose_axes
 from .base import FormatError, Reader, ReadOptions, Region, Spacing, Volume, VolumeHeader, VolumeSource
-from .damage import damage_named, shortened
+from .damage import damage_named
 from .ome_zarr import Multiscale, read_multiscale
 from .spacing import resolve_spacing
 from .zarr_chunks import LocalChunks
 
+ZIPPED: Final = "zip://::{}"
+"""Address of a store that is a ZIP file of this machine."""
 MOST_ARRAYS: Final = 1000
 """Arrays looked at when listing a store; one with more needs its key stated."""
-_ADDRESS: Final = re.compile(r"^([a-z][a-z0-9+.-]+):/+(?=[^/])", re.IGNORECASE)
 
 
 class ZarrReader(Reader):
-    """``.zarr`` folders; an OME-Zarr image is read at full resolution."""
+    """``.zarr`` folders and ``.zarr.zip`` files; an OME-Zarr image is read at full resolution."""
 
     name: ClassVar[str] = "zarr"
-    suffixes: ClassVar[tuple[str, ...]] = (".ome.zarr", ".zarr", ".n5.zarr")
+    suffixes: ClassVar[tuple[str, ...]] = (".ome.zarr.zip", ".zarr.zip", ".ome.zarr", ".n5.zarr", ".zarr")
+
+    def matches(self, path: Path) -> bool:
+        """Whatever lies at an address too: nothing else is read from there."""
+        return is_address(path) or super().matches(path)
 
     def open(self, source: VolumeSource, options: ReadOptions) -> Volume:
         """See :class:`.base.Reader`; without a key, the image or the only array of the store is taken."""
@@ -85,8 +91,10 @@ class _ZarrVolume(Volume):
     def stores(self, size: int) -> bool:
         """Counts the files of the array until there are enough; at an address, where listing is slow, yes."""
         path = self.source.paths[0]
-        if not path.exists():
+        if is_address(path):
             return True
+        if path.is_file():
+            return path.stat().st_size >= size
         seen = 0
         for folder, _, files in os.walk(path / self._array.path):
             for name in files:
@@ -117,19 +125,14 @@ def _open_store(path: Path) -> Any:
     except ImportError as error:
         msg = f"{path}: reading Zarr needs an extra; pip install voxplan[zarr]"
         raise FormatError(msg, kind="missing-extra") from error
-    address = _ADDRESS.sub(r"\1://", str(path))
-    if address == str(path) and not path.exists():
+    if is_address(path):
+        with reaching(address_text(path)), _unwarned():
+            return zarr.open(address_text(path), mode="r")
+    if not path.exists():
         msg = f"{path}: no such folder"
         raise FormatError(msg)
-    with (
-        damage_named(f"{address}: cannot be opened as Zarr; it is damaged or of another format"),
-        _unwarned(),
-    ):
-        try:
-            return zarr.open(address, mode="r")
-        except ImportError as error:
-            msg = f"{address}: needs a package for this kind of address ({shortened(error)})"
-            raise FormatError(msg, kind="missing-extra") from error
+    with damage_named(f"{path}: cannot be opened as Zarr; it is damaged or of another format"), _unwarned():
+        return zarr.open(ZIPPED.format(path.absolute()) if path.is_file() else path, mode="r")
 
 
 def _locate(root: Any, source: VolumeSource, path: Path) -> tuple[Any, Multiscale | None]:
@@ -149,6 +152,8 @@ def _locate(root: Any, source: VolumeSource, path: Path) -> tuple[Any, Multiscal
         return array, _parent_image(node, name)
     if not found:
         msg = f"{source.name}: holds no numeric array of two to five axes"
+        if is_address(path):
+            msg += " that the server lists; consolidate its metadata, or state --image-key (and --label-key)"
         raise FormatError(msg, kind="empty")
     names = _listing(found)
     msg = f"{source.name}: holds {len(found)} volumes; choose one with --image-key or --label-key: {names}"

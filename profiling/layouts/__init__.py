@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..formats.address import local_place, place_exists
 from ..formats.base import FormatError
 from .base import DiscoveredDataset, Layout, LayoutRequest
 from .decathlon import DecathlonLayout
@@ -58,7 +59,10 @@ def discover(
     if data is None and images is None:
         msg = "neither a data folder nor --images was given"
         raise FormatError(msg, kind="empty")
-    if data is not None and not data.exists():
+    data = data if data is None else Path(local_place(str(data)))
+    images = images if images is None else local_place(images)
+    labels = labels if labels is None else local_place(labels)
+    if data is not None and not place_exists(data):
         msg = f"{data}: no such file or folder"
         raise FormatError(msg, kind="empty")
     request = LayoutRequest(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..fingerprint import Failure, LabelKind
+from ..formats.address import place_text
 from ..formats.base import CaseSource
 
 
@@ -38,6 +39,11 @@ class DiscoveredDataset:
     failures: tuple[Failure, ...] = ()
     warnings: tuple[str, ...] = ()
     """What was decided, and what looks odd."""
+
+    @property
+    def place(self) -> str:
+        """The data folder from everywhere: an absolute path, or an address."""
+        return place_text(self.root)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..formats.address import address_folder, is_address
 from ..formats.base import CaseSource, FormatError
 from .assemble import assemble
 from .base import DiscoveredDataset, Layout, LayoutRequest
 from .keyed import with_image_keys, with_label_keys
-from .listing import Listing
+from .listing import Listing, is_plain_folder
 from .pairing import channels_of_cases, note_of_only_pair, pair
 from .slices import slice_stack
 from .volumes import Found, fixed_part, volumes_of_pattern
@@ -74,10 +75,15 @@ class PairLayout(Layout):
             msg = "--labels was given without images: add --images, or the data folder"
             raise FormatError(msg, kind="ambiguous")
         if request.data is not None:
-            images = str(request.data / request.images)
-            labels_here = None if request.labels is None else str(request.data / request.labels)
+            images = _below(request.data, request.images)
+            labels_here = None if request.labels is None else _below(request.data, request.labels)
             return images, labels_here, common_root(str(request.data), images, labels_here)
         return request.images, request.labels, common_root(request.images, request.labels)
+
+
+def _below(data: Path, place: str) -> str:
+    """A place within the data folder; an address is none."""
+    return place if is_address(place) else str(data / place)
 
 
 def _refuse_loose_slices(cases: Sequence[CaseSource], images: Found, labels: Found) -> None:
@@ -102,7 +108,7 @@ def _refuse_loose_slices(cases: Sequence[CaseSource], images: Found, labels: Fou
 
 def subfolders(data: Path) -> tuple[Path, Path | None] | None:
     """Sub-folders for images and labels, if a folder has them; the labels may be absent for ``imagesTr``."""
-    if not data.is_dir():
+    if not is_plain_folder(data):  # a Zarr store may hold arrays of these names
         return None
     names = {
         entry.name.lower(): Path(entry.path)
@@ -117,16 +123,21 @@ def subfolders(data: Path) -> tuple[Path, Path | None] | None:
 
 
 def common_root(*patterns: str | None) -> Path:
-    """The deepest folder that holds all places; links may not leave it."""
+    """The deepest folder that holds all places; links may not leave it.
+
+    Addresses count only where there is no folder.
+    """
+    places = [pattern for pattern in patterns if pattern is not None]
+    local = [place for place in places if not is_address(place)]
+    if not local:
+        return address_folder(Path(places[0]))
     folders = []
-    for pattern in patterns:
-        if pattern is None:
-            continue
-        path = Path(pattern)
-        if glob.has_magic(pattern) and not path.exists():
-            path = fixed_part(pattern)
-        elif not path.is_dir():
+    for place in local:
+        path = Path(place)
+        if glob.has_magic(place) and not path.exists():
+            path = fixed_part(place)
+        elif not is_plain_folder(path):
             path = path.parent
         folders.append(path.absolute())
     root = Path(os.path.commonpath(folders))
-    return root if any(Path(p or "").is_absolute() for p in patterns) else Path(os.path.relpath(root))
+    return root if any(Path(place).is_absolute() for place in local) else Path(os.path.relpath(root))

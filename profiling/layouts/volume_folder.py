@@ -6,6 +6,7 @@ A container (HDF5, Zarr) with a label map of its own is a case by itself; only t
 from __future__ import annotations
 
 from ..fingerprint import Failure
+from ..formats.address import address_text, is_address
 from ..formats.base import CaseSource, FormatError
 from .assemble import assemble
 from .base import DiscoveredDataset, Layout, LayoutRequest
@@ -33,6 +34,8 @@ class VolumeFolderLayout(Layout):
                 f"{data}: no volume found here (NIfTI, NRRD, MHA, DICOM, HDF5, TIFF, PNG slices, Zarr); "
                 "give the folder that holds the volumes, or --images and --labels"
             )
+            if is_address(data):
+                msg = f"{address_text(data)}: no Zarr store found here; other formats are read from folders"
             raise FormatError(msg, kind="empty")
         labels = [volume for volume in found.volumes if is_label_name(volume.name)]
         images = [volume for volume in found.volumes if not is_label_name(volume.name)]

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..formats import is_volume_file, strip_suffix
+from ..formats.address import address_folder, is_address
+from ..formats.address_files import stores_at
 from ..formats.base import VolumeSource
 from .dicom import series_in
 from .listing import MAX_DEPTH, Listing, is_plain_folder
@@ -36,12 +38,14 @@ def volumes_of_data(data: Path, exclude: Sequence[str]) -> tuple[Found, Listing]
     if is_plain_folder(data):
         listing = Listing(data, exclude)
         return volumes_in_folder(data, listing), listing
-    listing = Listing(data.parent, exclude)
+    listing = Listing(address_folder(data) if is_address(data) else data.parent, exclude)
     return volumes_of_pattern(str(data), listing), listing
 
 
 def data_name(data: Path) -> str:
     """How the data set is called: the folder's name, or the file's without suffix."""
+    if is_address(data) and glob.has_magic(data.name):
+        return data.parent.name
     name = data.resolve().name if is_plain_folder(data) else strip_suffix(data)
     return name or "dataset"
 
@@ -63,6 +67,8 @@ def volumes_of_pattern(pattern: str, listing: Listing) -> Found:
     the folder, or below the part of the glob that stands before its first wildcard.
     """
     path = Path(pattern)
+    if is_address(path):
+        return Found(volumes=[_named(store, store.parent) for store in stores_at(path)])
     if is_plain_folder(path):
         return volumes_in_folder(path, listing)
     if path.exists():

@@ -1,0 +1,117 @@
+"""What lies at an fsspec address: its Zarr stores, and whether their files are those of the last run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from glob import has_magic
+from pathlib import Path
+from typing import Any, Final
+
+from .address import address_text
+from .base import FormatError
+from .damage import LIBRARY_ERRORS, shortened
+
+_CHANGES_WITH_CONTENT: Final = (
+    "mtime",
+    "LastModified",
+    "last_modified",
+    "modify",
+    "updated",
+    "ETag",
+    "etag",
+    "CRC",
+    "created",
+)
+"""What file systems say of a file that another content changes."""
+STORE_SUFFIX: Final = ".zarr"
+STORE_FILES: Final = ("zarr.json", ".zgroup", ".zarray")
+
+
+def stores_at(place: Path) -> list[Path]:
+    """The Zarr stores at an address: those that match its glob, itself, or those in the folder that it is.
+
+    Raises:
+        FormatError: nothing answers there, the protocol is not known, or its package is not installed.
+    """
+    address = address_text(place)
+    with reaching(address):
+        system, path = _file_system(address)
+        if has_magic(path):
+            return [_beside(address, path, found) for found in sorted(system.glob(path))]
+        if place.name.lower().endswith(STORE_SUFFIX) or any(
+            system.exists(os.path.join(path, name))  # noqa: PTH118 - a path of another file system
+            for name in STORE_FILES
+        ):
+            return [place]
+        try:
+            inside = sorted(str(name).rstrip("/") for name in system.ls(path, detail=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [_beside(address, path, found) for found in inside if found.lower().endswith(STORE_SUFFIX)]
+
+
+def state_of_address(place: Path, unknown: str = "") -> list[str]:
+    """Names, sizes and times (or checksums) of all files at an address.
+
+    Args:
+        place: the address.
+        unknown: what to say where the file system does not list the files, or date them.
+    """
+    address = address_text(place)
+    files: dict[str, dict[str, Any]] = {}
+    with suppress(ImportError, *LIBRARY_ERRORS):
+        system, path = _file_system(address)
+        system.invalidate_cache()
+        files = system.find(path, detail=True)
+    lines = [f"address {address}"]
+    for name in sorted(files):
+        known = [str(files[name][key]) for key in _CHANGES_WITH_CONTENT if files[name].get(key) is not None]
+        if not known:
+            return [f"address {address} {unknown}"]
+        lines.append(f"{name} {files[name].get('size')} {' '.join(known)}")
+    return lines if files else [f"address {address} {unknown}"]
+
+
+def _file_system(address: str) -> tuple[Any, str]:
+    """fsspec's file system and the path in it."""
+    from fsspec.core import url_to_fs
+
+    system, path = url_to_fs(address)
+    return system, str(path)
+
+
+@contextmanager
+def reaching(address: str) -> Iterator[None]:
+    """Raise :class:`.base.FormatError` for whatever fsspec and zarr raise inside."""
+    try:
+        yield
+    except FormatError:
+        raise
+    except ImportError as error:
+        msg = f"{address}: needs a package for this kind of address ({shortened(error)})"
+        raise FormatError(msg, kind="missing-extra") from error
+    except FileNotFoundError as error:
+        msg = f"{address}: no Zarr store there (neither zarr.json nor .zgroup nor .zarray)"
+        raise FormatError(msg) from error
+    except OSError as error:
+        msg = f"{address}: cannot be reached ({shortened(error)})"
+        raise FormatError(msg) from error
+    except LIBRARY_ERRORS as error:
+        msg = f"{address}: cannot be opened as Zarr ({shortened(error)})"
+        raise FormatError(msg) from error
+
+
+def _beside(address: str, path: str, found: str) -> Path:
+    """The address of another path in the same file system."""
+    head, chain, tail = address.partition("::")
+    if chain and ":" not in head:  # simplecache::s3://bucket/*.zarr: the path stands at the end
+        return Path(_with_path(address, path, found))
+    return Path(_with_path(head, path, found) + chain + tail)
+
+
+def _with_path(address: str, path: str, found: str) -> str:
+    fixed = path.lstrip("/")
+    start = address[: len(address) - len(fixed)] if fixed and address.endswith(fixed) else address
+    return start.rstrip("/") + "/" + found.lstrip("/") if not fixed else start + found.lstrip("/")
