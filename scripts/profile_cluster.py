@@ -64,7 +64,7 @@ def check_cluster_usage(arguments: argparse.Namespace, parser: argparse.Argument
     elif arguments.scheduler is not None:
         parser.error("--scheduler: belongs to --backend dask")
     if arguments.shard is not None and arguments.report is not None:
-        parser.error("--report: shows a whole data set; merge the shards first")
+        parser.error("--report: shows a whole data set; give it to profile-dataset merge")
 
 
 def _folders(dataset: DiscoveredDataset) -> list[Path]:

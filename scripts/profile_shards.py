@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .parser import Parser
 from .profile_cluster import chosen_backend
 from .profile_output import EXIT_FAILED, EXIT_OK, make_console, make_progress, tell, tell_nothing_profiled
+from .report_option import add_report_option, report_problem, write_dataset_report
 
 if TYPE_CHECKING:
     from voxplan.profiling.case import ProfileOptions
@@ -69,6 +70,7 @@ def merge_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="e.g. fingerprint.json"
     )
+    add_report_option(parser)
     parser.add_argument("--strict", action="store_true", help="exit 1 if any case fails or stands out")
     parser.add_argument("--json", action="store_true", help="print the summary and the failures as JSON")
     parser.add_argument("-q", "--quiet", action="store_true", help="only failures and errors")
@@ -86,6 +88,8 @@ def run_merge(arguments: argparse.Namespace, parser: argparse.ArgumentParser) ->
         parser.error(f"--output {output}: the folder {output.parent} does not exist")
     if output.resolve() in {path.resolve() for path in arguments.shards}:
         parser.error(f"--output {output}: is one of the shards")
+    if (problem := report_problem(arguments)) is not None:
+        parser.error(problem)
     from voxplan.profiling.combine import NothingProfiledError
     from voxplan.profiling.fingerprint import save_fingerprint
     from voxplan.profiling.run_lock import output_locked
@@ -98,7 +102,8 @@ def run_merge(arguments: argparse.Namespace, parser: argparse.ArgumentParser) ->
         except NothingProfiledError as error:
             return tell_nothing_profiled(error, arguments)
         save_fingerprint(fingerprint, output)
-    return tell(fingerprint, arguments)
+        reported = write_dataset_report(fingerprint, None, sidecar_path(output), arguments)
+    return tell(fingerprint, arguments, reported)
 
 
 def given_merge(argv: Sequence[str] | None) -> list[str] | None:

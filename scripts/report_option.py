@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 HTML_SUFFIXES = (".html", ".htm")
 
 
-def add_report_option(group: argparse._ArgumentGroup) -> None:
+def add_report_option(group: argparse._ActionsContainer) -> None:
     """The option itself."""
     group.add_argument(
         "--report", type=Path, metavar="FILE", help="also write an HTML report (one file, e.g. report.html)"
@@ -38,16 +38,20 @@ def report_problem(arguments: argparse.Namespace) -> str | None:
 
 def write_dataset_report(
     fingerprint: Fingerprint,
-    dataset: DiscoveredDataset,
+    dataset: DiscoveredDataset | None,
     sidecar: Path,
     arguments: argparse.Namespace,
-    read: ReadOptions,
+    read: ReadOptions | None = None,
 ) -> str | None:
-    """The report of a data set, if one is asked for; what to say about it."""
+    """The report of a data set, if one is asked for; what to say about it.
+
+    Without ``dataset`` (the data are not at hand) there are no pictures in it.
+    """
     if arguments.report is None:
         return None
     from voxplan.profiling.codec import CodecError
-    from voxplan.profiling.report.html.report import write_report
+    from voxplan.profiling.formats.base import ReadOptions
+    from voxplan.profiling.report.html.report import DEFAULT_MEMORY, write_report
     from voxplan.profiling.sidecar import load_histograms
 
     try:
@@ -59,9 +63,11 @@ def write_dataset_report(
         arguments.report,
         dataset=dataset,
         histograms=histograms,
-        read=read,
-        memory=arguments.memory_per_worker,
+        read=read or ReadOptions(),
+        memory=getattr(arguments, "memory_per_worker", DEFAULT_MEMORY),
     )
+    if dataset is None:
+        return f"report: {written.path} (without pictures: merge reads no data)"
     return f"report: {written.path} ({written.pictured} of {written.cases} cases pictured)"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from voxplan.profiling.fingerprint import load_fingerprint
+from voxplan.profiling.run_lock import output_locked
 from voxplan.scripts.profile_dataset import main
 
 
@@ -50,6 +52,31 @@ def test_merged_shards_are_one_run(here: Path, capsys: pytest.CaptureFixture[str
     fingerprints = [load_fingerprint(here / name) for name in ("one.json", "merged.json")]
     assert fingerprints[0] == fingerprints[1].model_copy(update={"provenance": fingerprints[0].provenance})
     assert (here / "one.histograms.npz").read_bytes() == (here / "merged.histograms.npz").read_bytes()
+
+
+def test_the_merged_whole_as_a_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = shards("-q")
+    assert main(["merge", *files, "-o", "f.json", "--report", "r.html"]) == 0
+    assert capsys.readouterr().out.endswith("report: r.html (without pictures: merge reads no data)\n")
+    page = (here / "r.html").read_text()
+    assert "The report was written without the data at hand." in page
+    mean = load_fingerprint(here / "f.json").summary.channels[0].pooled
+    assert mean is not None
+    assert f"{mean.mean:.4g}" in page
+    for case in range(5):
+        assert f"c{case}" in page
+    for wrong in ("r.txt", "nowhere/r.html"):
+        with pytest.raises(SystemExit) as stopped:
+            main(["merge", *files, "-o", "f.json", "--report", wrong])
+        assert stopped.value.code == 2
+
+
+def test_two_merges_into_one_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = shards("-q")
+    with output_locked(Path("f.json")):
+        assert main(["merge", *files, "-o", "f.json"]) == 1
+    assert f"f.json: process {os.getpid()} on" in capsys.readouterr().err
+    assert not Path("f.json").exists()
 
 
 def test_failures_stand_in_shards_and_in_the_whole(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +132,7 @@ def test_what_does_not_belong_together_is_one_line(here: Path, capsys: pytest.Ca
         (["data", "--shard", "0/3"], "3/16"),
         (["data", "--shard", "4/3"], "3/16"),
         (["data", "--shard", "3"], "3/16"),
-        (["data", "--shard", "1/2", "--report", "r.html"], "merge the shards first"),
+        (["data", "--shard", "1/2", "--report", "r.html"], "give it to profile-dataset merge"),
         (["data", "--backend", "dask"], "--scheduler"),
         (["data", "--backend", "spark"], "--backend"),
         (["data", "--scheduler", "tcp://127.0.0.1:1"], "--backend dask"),
