@@ -17,7 +17,15 @@ from .contiguous import ContiguousVoxels, to_native
 from .damage import damage_named
 from .spacing import resolve_spacing
 from .tiff_chain import check_chain
-from .tiff_spacing import Stated, read_imagej, read_ome, read_resolution, read_sidecar, sidecars
+from .tiff_spacing import (
+    Stated,
+    read_imagej,
+    read_ome,
+    read_resolution,
+    read_sidecar,
+    renamed_axes,
+    sidecars,
+)
 
 MOST_CHANNELS_WITHOUT_Z: Final = 4
 """A file without a Z axis and with more channels than this is a stack whose writer called Z channels."""
@@ -108,6 +116,13 @@ class _TiffVolume(Volume):
             read_resolution(tags, slices),
         ]
         told = [s for s in stated if s is not None]
+        if options.axes is not None:
+            told = [
+                (spacing, doubt)
+                if spacing.source == "sidecar"
+                else (renamed_axes(spacing, self._series.axes, self._axes.letters), doubt)
+                for spacing, doubt in told
+            ]
         known = next((i for i, (spacing, _) in enumerate(told) if spacing.values is not None), None)
         return told if known is None else told[: known + 1]
 

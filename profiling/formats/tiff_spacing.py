@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -113,6 +114,22 @@ def read_resolution(tags: Any, slices: int) -> Stated | None:
         return None
     x, y = (millimetres * n for n in pixel)
     return planar_spacing(y, x, slices, "mm", "tiff-resolution")
+
+
+def renamed_axes(spacing: Spacing, stored: str, letters: str) -> Spacing:
+    """The spacing of the same stored axes under the names that ``--axes`` gives them.
+
+    Args:
+        spacing: by the names that the file itself gives.
+        stored: these names (``ZYX``), one a stored axis.
+        letters: the other names (``xyz``).
+    """
+    if spacing.values is None or len(stored) != len(letters):
+        return spacing
+    lengths = dict(zip("zyx", spacing.values, strict=True))
+    named = {new: lengths[old] for old, new in zip(stored.lower(), letters, strict=True) if old in lengths}
+    z, y, x = (named.get(axis, lengths[axis]) for axis in "zyx")
+    return replace(spacing, values=(z, y, x))
 
 
 def _units_per_pixel(tags: Any) -> tuple[float, float] | None:

@@ -61,12 +61,16 @@ def _numbered(stems: Sequence[str]) -> bool:
 def _single_pages_of_one_size(slices: Sequence[Path]) -> bool:
     step = max(1, (len(slices) - 1) // (LOOKED_AT - 1))
     shapes = set()
+    coloured = 0
     for path in dict.fromkeys((*slices[::step], slices[-1])):
         try:
             with open_volume(VolumeSource(paths=(path,))) as volume:
                 shapes.add(volume.header.shape)
-        except FormatError:
+        except FormatError as error:
+            coloured += error.kind == "not-intensities"
             continue  # the case fails later, with its reason
         if len(shapes) > 1 or volume.header.shape[0] != 1:
             return False
-    return bool(shapes)
+    if coloured and slices[0].name.lower().endswith(TIFF_SUFFIXES):
+        return bool(shapes)  # they may have several pages
+    return bool(shapes) or coloured > 0  # one volume of colours fails, not a thousand slices

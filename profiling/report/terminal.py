@@ -98,12 +98,17 @@ def print_failures(failures: Sequence[Failure], profiled: int, console: Console)
     are = "is" if len(failures) == 1 else "are"
     end = f" and {are} not in the numbers:" if profiled else ":"
     console.print(Text(f"{len(failures)} of {_cases(total)} FAILED{end}", style="bold red"))
-    shown = SHOWN_FAILURES if profiled else len(failures)  # without a case there is no file that lists them
-    for failure in failures[:shown]:
-        head = Text(f"{failure.id} [{failure.kind}]", style="red")
-        _print_item(Text(" "), head + Text(f" {failure.reason}", style="default"), console)
-    if len(failures) > shown:
-        console.print(f"  and {len(failures) - shown} more; all stand in the file", markup=False)
+    where = "all stand in the file" if profiled else "--json names them all"
+    each = len(failures) if len(failures) <= SHOWN_FAILURES else SHOWN_OF_A_KIND
+    kinds: dict[str, list[Failure]] = {}
+    for failure in failures:
+        kinds.setdefault(failure.kind, []).append(failure)
+    for kind, found in kinds.items():
+        for failure in found[:each]:
+            head = Text(f"{failure.id} [{kind}]", style="red")
+            _print_item(Text(" "), head + Text(f" {failure.reason}", style="default"), console)
+        if len(found) > each:
+            console.print(f"  and {len(found) - each} more [{kind}]; {where}", markup=False)
 
 
 def _print_item(mark: Text, text: Text, console: Console) -> None:

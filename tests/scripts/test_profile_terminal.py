@@ -242,3 +242,25 @@ def test_help_fits_eighty_columns(
     with pytest.raises(SystemExit):
         main(["--help"])
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("profiled", [0, 1])
+def test_many_failures_do_not_fill_the_screen(
+    profiled: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of each kind the first five, and where the rest stands; a rare kind is not hidden by a frequent one."""
+    for number in range(60):
+        data = tmp_path / "data"
+        data.mkdir(exist_ok=True)
+        (data / f"c{number:02}.nii.gz").write_bytes(b"" if number < 59 else b"no gzip stream at all")
+    if profiled:
+        write(tmp_path / "data" / "good.nii.gz", noise(0))
+    arguments = [str(tmp_path / "data"), "-o", str(tmp_path / "o.json"), "--jobs", "1"]
+    assert main([*arguments, "-q"]) == 1 - profiled
+    err = capsys.readouterr().err
+    where = "all stand in the file" if profiled else "--json names them all"
+    assert f"  and 54 more [empty]; {where}\n" in err
+    assert err.count(".nii.gz: ") == 6
+    assert "c59 [unreadable]" in err
+    assert main([*arguments, "-q", "--json"]) == 1 - profiled
+    assert len(json.loads(capsys.readouterr().out)["failures"]) == 60

@@ -437,6 +437,28 @@ def test_axes_that_are_none(tmp_path: Path, axes: str) -> None:
         header_of(path, axes=axes)
 
 
+@pytest.mark.parametrize("convention", ["imagej", "ome"])
+@pytest.mark.parametrize(
+    ("axes", "spacing"), [(None, (0.5, 0.2, 0.1)), ("xyz", (0.1, 0.2, 0.5)), ("yzx", (0.2, 0.5, 0.1))]
+)
+def test_spacing_follows_the_stored_axes(
+    tmp_path: Path, convention: str, axes: str | None, spacing: tuple[float, ...]
+) -> None:
+    """What the file calls Z, Y, X is 0.5, 0.2, 0.1 um apart, whatever ``--axes`` calls it."""
+    path = tmp_path / ("a.ome.tif" if convention == "ome" else "a.tif")
+    if convention == "ome":
+        sizes = {f"PhysicalSize{axis}": size for axis, size in zip("ZYX", (0.5, 0.2, 0.1), strict=True)}
+        tifffile.imwrite(path, VOLUME, metadata={"axes": "ZYX", **sizes})
+    else:
+        metadata = {"axes": "ZYX", "spacing": 0.5, "unit": "um"}
+        tifffile.imwrite(path, VOLUME, imagej=True, resolution=(10, 5), metadata=metadata)
+    header = header_of(path, axes=axes)
+    order = [(axes or "zyx").index(axis) for axis in "zyx"]
+    assert header.shape == tuple(VOLUME.shape[i] for i in order)
+    assert header.spacing.values == pytest.approx(spacing)
+    assert header.spacing.unit == "um"
+
+
 @pytest.mark.parametrize(
     ("axes", "zyx", "channels", "warned"),
     [

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import h5py
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -184,3 +185,13 @@ def test_a_folder_named_as_a_file_is_called_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a.tif").mkdir()
     with pytest.raises(FormatError, match="is a folder, though it has the suffix of a tiff file"):
         open_volume(VolumeSource(paths=(tmp_path / "a.tif",)))
+
+
+def test_slices_in_colour_fail_as_one_volume(tmp_path: Path) -> None:
+    for number in range(40):
+        pixels = np.random.default_rng(number).integers(0, 255, (6, 8, 3)).astype(np.uint8)
+        (tmp_path / f"s_{number}.png").write_bytes(imagecodecs.png_encode(pixels))
+    dataset = discover(tmp_path)
+    assert [len(case.images[0].paths) for case in dataset.cases] == [40]
+    with pytest.raises(FormatError, match=r"s_0.png: pixels are RGB, not intensities"):
+        open_volume(dataset.cases[0].images[0])
