@@ -52,11 +52,11 @@ def entry_name(case: CaseSource, options: object) -> str:
 def _source_state(source: VolumeSource) -> list[str]:
     lines = [f"key {source.key!r}"]
     for path in source.paths:
-        lines += _path_state(path)
+        lines += path_state(path)
     return lines
 
 
-def _path_state(path: Path) -> list[str]:
+def path_state(path: Path) -> list[str]:
     """Name, size and modification time; of every file below a folder (Zarr). A missing file says so."""
     if is_address(path):
         return state_of_address(path, unknown=_OF_THIS_PROCESS)

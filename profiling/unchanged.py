@@ -40,23 +40,32 @@ def inputs_of(dataset: DiscoveredDataset, options: ProfileOptions, *stated: obje
     return digest.hexdigest()
 
 
-def unchanged_fingerprint(inputs: str, journal: Path) -> Fingerprint | None:
+def unchanged_fingerprint(inputs: str, journal: Path, *, data: str | None = None) -> Fingerprint | None:
     """The fingerprint that was written from the same inputs, if it still stands where and as it was written.
 
     Args:
-        inputs: see :func:`inputs_of`.
+        inputs: see :func:`inputs_of`; or "" where they are not known yet.
         journal: the journal's folder.
+        data: what the inputs were found from: a digest of the places and options that decide about them.
     """
     try:
         note = json.loads((journal / NOTE).read_bytes())
-        if note["inputs"] != inputs or note["outputs"] != _states([Path(p) for p, *_ in note["outputs"]]):
+        same = note["inputs"] == inputs if inputs else data is not None and note["data"] == data
+        if not same or note["outputs"] != _states([Path(p) for p, *_ in note["outputs"]]):
             return None
         return load_fingerprint(Path(note["outputs"][0][0]))
     except (OSError, ValueError, KeyError, TypeError, IndexError, FingerprintError):
         return None  # no note, or one that says nothing: the long way is always right
 
 
-def note_finished(inputs: str, fingerprint: Fingerprint, outputs: Sequence[Path], journal: Path) -> None:
+def note_finished(
+    inputs: str,
+    fingerprint: Fingerprint,
+    outputs: Sequence[Path],
+    journal: Path,
+    *,
+    data: str | None = None,
+) -> None:
     """Remember what went in and came out, unless a case failed in a way that another run may not meet again.
 
     Args:
@@ -64,12 +73,13 @@ def note_finished(inputs: str, fingerprint: Fingerprint, outputs: Sequence[Path]
         fingerprint: what was written.
         outputs: the files that were written, the fingerprint first.
         journal: the journal's folder.
+        data: see :func:`unchanged_fingerprint`; taken before the cases were looked for.
     """
     if any(is_retried(failure) for failure in fingerprint.failures):
         (journal / NOTE).unlink(missing_ok=True)
         return
     states = _states([path.absolute() for path in outputs if path.exists()])
-    text = json.dumps({"inputs": inputs, "outputs": states})
+    text = json.dumps({"inputs": inputs, "data": data, "outputs": states})
     write_atomically(journal / NOTE, text.encode(), durable=False)
 
 

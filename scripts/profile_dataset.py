@@ -9,6 +9,7 @@ for wrong usage, 130 after Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import glob
 import io
 import os
 import re
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from .parser import Parser
+from .profile_again import own_files, state_before
 from .profile_cluster import add_cluster_options, check_cluster_usage, chosen_backend, name_shard
 from .profile_output import (
     DEFAULT_OUTPUT,
@@ -28,6 +30,7 @@ from .profile_output import (
     make_progress,
     tell,
     tell_nothing_profiled,
+    tell_unchanged,
 )
 from .profile_shards import given_merge, merge_parser, run_merge, run_shard
 from .report_option import add_report_option, report_problem, write_dataset_report
@@ -202,17 +205,6 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from voxplan.profiling.sidecar import sidecar_path
     from voxplan.profiling.unchanged import inputs_of, note_finished, unchanged_fingerprint
 
-    dataset = discover(
-        arguments.data,
-        images=arguments.images,
-        labels=labels,
-        image_key=arguments.image_key,
-        label_key=arguments.label_key,
-        exclude=arguments.exclude,
-        use_labels=kind != "none",
-    )
-    if (problem := foreign_output(arguments.output, dataset)) is not None:
-        parser.error(problem)
     options = ProfileOptions(
         read=ReadOptions(
             spacing=None if arguments.spacing is None else tuple(arguments.spacing),
@@ -225,18 +217,32 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         headers_only=arguments.headers_only,
     )
     journal = journal_folder(arguments.output)
+    state = None if arguments.shard is not None else state_before(arguments, labels, kind, options)
+    if state is not None and not arguments.fresh and arguments.report is None:
+        known = unchanged_fingerprint("", journal, data=state)
+        if known is not None:
+            return tell_unchanged(known, arguments)
+    dataset = discover(
+        arguments.data,
+        images=arguments.images,
+        labels=labels,
+        image_key=arguments.image_key,
+        label_key=arguments.label_key,
+        exclude=[*arguments.exclude, *(glob.escape(path.name) for path in own_files(arguments))],
+        use_labels=kind != "none",
+    )
+    if (problem := foreign_output(arguments.output, dataset)) is not None:
+        parser.error(problem)
     if arguments.fresh and journal.is_dir():
         Journal(journal, ()).prune(())
     if arguments.shard is not None:
         return run_shard(dataset, options, kind, arguments, _stated(arguments))
     inputs = inputs_of(dataset, options, kind, os.fspath(arguments.output.absolute()))
     if not arguments.fresh and (known := unchanged_fingerprint(inputs, journal)) is not None:
-        if not arguments.quiet:
-            print(f"nothing has changed since {arguments.output} was written", file=sys.stderr)
         reported = write_dataset_report(
             known, dataset, sidecar_path(arguments.output), arguments, options.read
         )
-        return tell(known, arguments, reported)
+        return tell_unchanged(known, arguments, reported)
     try:
         with chosen_backend(arguments, dataset) as backend, make_progress(arguments) as progress:
             fingerprint = profile_dataset(
@@ -254,7 +260,8 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     except NothingProfiledError as error:
         return tell_nothing_profiled(error, arguments)
     save_fingerprint(fingerprint, arguments.output)
-    note_finished(inputs, fingerprint, (arguments.output, sidecar_path(arguments.output)), journal)
+    written = (arguments.output, sidecar_path(arguments.output))
+    note_finished(inputs, fingerprint, written, journal, data=state)
     reported = write_dataset_report(
         fingerprint, dataset, sidecar_path(arguments.output), arguments, options.read
     )

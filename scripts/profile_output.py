@@ -80,6 +80,13 @@ def tell(fingerprint: Fingerprint, arguments: argparse.Namespace, reported: str 
     return EXIT_FAILED
 
 
+def tell_unchanged(known: Fingerprint, arguments: argparse.Namespace, reported: str | None = None) -> int:
+    """As :func:`tell`, of a fingerprint that an earlier run wrote."""
+    if not arguments.quiet:
+        print(f"nothing has changed since {arguments.output} was written", file=sys.stderr)
+    return tell(known, arguments, reported)
+
+
 def tell_nothing_profiled(error: NothingProfiledError, arguments: argparse.Namespace) -> int:
     """Every failure, and what the layout has to say; the exit status."""
     from voxplan.profiling.json_text import json_text

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import h5py
+import imagecodecs
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -129,3 +135,150 @@ def test_changed_voxels_of_a_detached_header_are_noticed(tmp_path: Path, suffix:
         channel = load_fingerprint(output).summary.channels[0]
         assert channel.pooled is not None
         assert channel.pooled.mean == value
+
+
+def write_hdf5(folder: Path) -> str:
+    with h5py.File(folder / "a.h5", "w") as file:
+        file["raw"], file["labels"] = VOXELS, (VOXELS > 99).astype(np.uint8)
+    return ""
+
+
+def write_slices(folder: Path) -> str:
+    for number, plane in enumerate(VOXELS):
+        tifffile.imwrite(folder / f"{number:02}.tif", plane)
+    return ""
+
+
+def write_png_pair(folder: Path) -> str:
+    for name, volume in (("images", VOXELS), ("labels", VOXELS // 128)):
+        (folder / name).mkdir()
+        for number, plane in enumerate(volume):
+            (folder / name / f"{number}.png").write_bytes(imagecodecs.png_encode(plane))
+    return ""
+
+
+def write_zarr(folder: Path) -> str:
+    zarr = pytest.importorskip("zarr")
+    group = zarr.open_group(str(folder / "a.zarr"), mode="w")
+    group.create_array("raw", shape=VOXELS.shape, chunks=(2, 8, 8), dtype="u1")[...] = VOXELS
+    return "a.zarr"
+
+
+def write_dicom(folder: Path) -> str:
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for number, plane in enumerate(VOXELS):
+        image = sitk.GetImageFromArray(plane.astype(np.int16))
+        for tag, value in (
+            ("0008|0060", "CT"),
+            ("0020|000d", "1.2"),
+            ("0020|000e", "1.2.3"),
+            ("0020|0032", f"0\\0\\{number * 2.5}"),
+            ("0020|0037", "1\\0\\0\\0\\1\\0"),
+        ):
+            image.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{number}.dcm"))
+        writer.Execute(image)
+    return ""
+
+
+VOXELS = np.random.default_rng(5).integers(1, 200, (6, 16, 16), dtype=np.uint8)
+WRITERS = (write_hdf5, write_slices, write_png_pair, write_zarr, write_dicom)
+
+
+@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace to see what C libraries open")
+def test_a_second_run_opens_no_file_of_the_data(
+    write: Callable[[Path], str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Seen from outside: HDF5, GDCM and zarr open files that Python knows nothing of."""
+    data = tmp_path / "data"
+    data.mkdir()
+    place = data / write(data)
+    first = sorted(path for path in data.rglob("*") if path.is_file())[0]
+    command = [sys.executable, "-m", "voxplan.scripts.profile_dataset", str(place), "-o", "f.json", "-q"]
+    for opened, touched in ((True, False), (False, False), (True, True)):
+        if touched:
+            os.utime(first, ns=(1, 1))
+        log = tmp_path / "log"
+        trace = ["strace", "-f", "-qq", "-e", "trace=open,openat,openat2", "-o", str(log)]
+        done = subprocess.run([*trace, *command, "--jobs", "1"], cwd=tmp_path, check=False)
+        if done.returncode and "ptrace" in capfd.readouterr().err:
+            pytest.skip("strace may not trace here")
+        assert done.returncode == 0
+        lines = [line for line in log.read_text().splitlines() if "O_DIRECTORY" not in line]
+        assert any(f'"{data}/' in line for line in lines) == opened
+
+
+@pytest.mark.parametrize("change", ["content", "added", "removed", "label added"])
+def test_changes_below_a_folder_of_containers_are_noticed(
+    change: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, output = tmp_path, tmp_path / "f.json"  # the output lies in the data folder
+    write_hdf5(data)
+    run(data, output)
+    run(data, output)
+    assert UNCHANGED in capsys.readouterr().err
+    if change == "content":
+        with h5py.File(data / "a.h5", "a") as file:
+            file["raw"][0, 0, 0] = 255
+    elif change == "added":
+        shutil.copy(data / "a.h5", data / "b.h5")
+    elif change == "removed":
+        shutil.copy(data / "a.h5", data / "b.h5")
+        run(data, output)
+        (data / "a.h5").unlink()
+    else:
+        (data / "labels").mkdir()
+        (data / "images").mkdir()
+        shutil.move(data / "a.h5", data / "images" / "a.h5")
+        tifffile.imwrite(data / "labels" / "a.tif", (VOXELS > 150).astype(np.uint8))
+    capsys.readouterr()
+    run(data, output)
+    assert UNCHANGED not in capsys.readouterr().err
+    first = load_fingerprint(output)
+    run(data, output, "--fresh")
+    second = load_fingerprint(output)
+    assert first.model_copy(update={"provenance": second.provenance}) == second
+
+
+def test_its_own_files_are_no_part_of_the_data(tmp_path: Path) -> None:
+    write_hdf5(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    output = tmp_path / "f.json"
+    for options in ((), ("--fresh", "--report", str(tmp_path / "r.html"))):
+        run(tmp_path, output, *options)
+        left_out = [text for text in load_fingerprint(output).summary.warnings if "left out" in text]
+        assert left_out == [f"{tmp_path}: left out, not a volume: notes.txt"]
+        assert not any("not searched" in text for text in load_fingerprint(output).summary.warnings)
+
+
+def test_files_behind_links_are_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Data folders made of links are common (git-annex, and whoever has little disk)."""
+    store, data, output = tmp_path / "root" / "store", tmp_path / "root" / "data", tmp_path / "f.json"
+    for folder in (store, data):
+        folder.mkdir(parents=True)
+    write_hdf5(store)
+    (data.parent / "data" / "a.h5").symlink_to(store / "a.h5")
+    run(data.parent, output, "--images", "data", "--exclude", "store/*")
+    run(data.parent, output, "--images", "data", "--exclude", "store/*")
+    assert UNCHANGED in capsys.readouterr().err
+    with h5py.File(store / "a.h5", "a") as file:
+        file["raw"][0, 0, 0] = 255
+    run(data.parent, output, "--images", "data", "--exclude", "store/*")
+    assert UNCHANGED not in capsys.readouterr().err
+
+
+def test_other_keys_of_the_same_file_are_another_data_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, output = tmp_path / "data", tmp_path / "f.json"
+    data.mkdir()
+    with h5py.File(data / "a.h5", "w") as file:
+        file["one"], file["two"] = VOXELS, VOXELS + 50
+    for key, low in (("one", VOXELS.min()), ("two", VOXELS.min() + 50)):
+        run(data, output, "--image-key", key)
+        pooled = load_fingerprint(output).summary.channels[0].pooled
+        assert pooled is not None
+        assert pooled.min == low
+    assert UNCHANGED not in capsys.readouterr().err
