@@ -26,7 +26,7 @@ BATCH_BYTES = 8 << 20
 """Bytes of their files, at most: a tenth of a second's work."""
 BATCHES_PER_WORKER = 8
 """At least, so that workers end at the same time."""
-RETRIED_KINDS = ("killed", "timeout", "memory", "error")
+RETRIED_KINDS = ("killed", "timeout", "memory", "error", "access", "missing-extra")
 """Failures that another run may not meet again: not kept in the journal."""
 
 

@@ -97,7 +97,7 @@ def reaching(address: str) -> Iterator[None]:
         raise FormatError(msg) from error
     except OSError as error:
         msg = f"{address}: cannot be reached ({shortened(error)})"
-        raise FormatError(msg) from error
+        raise FormatError(msg, kind="access") from error
     except LIBRARY_ERRORS as error:
         msg = f"{address}: cannot be opened as Zarr ({shortened(error)})"
         raise FormatError(msg) from error

@@ -60,7 +60,7 @@ class FormatError(ValueError):
     """A file that cannot be read as a volume: what, where and why, in one line.
 
     ``kind`` is a short stable word for machines: ``unreadable``, ``unsupported``, ``not-intensities``,
-    ``ambiguous``, ``too-large``, ``missing-extra``, ``empty``, ``outside``.
+    ``ambiguous``, ``too-large``, ``missing-extra``, ``empty``, ``outside``, ``access``.
     """
 
     def __init__(self, message: str, *, kind: str = "unreadable") -> None:

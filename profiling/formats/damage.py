@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import zlib
 from collections.abc import Iterator
@@ -30,6 +31,27 @@ LIBRARY_ERRORS: Final[tuple[type[Exception], ...]] = (
 )
 """Seen from h5py, tifffile, imagecodecs, zarr, numcodecs and xml when bytes of a good file are changed."""
 
+NOT_THE_FILES_FAULT: Final = frozenset(
+    (
+        errno.EACCES,
+        errno.EPERM,
+        errno.EIO,
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.ENODEV,
+        errno.ENOTCONN,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+    )
+)
+"""Errors of permissions, disks and networks (errno): the file may be whole, and another run may read it."""
+
 LONGEST_REASON: Final = 200
 """Characters of a library's own message that are worth showing."""
 
@@ -44,13 +66,20 @@ def shortened(error: BaseException) -> str:
 def damage_named(what: str) -> Iterator[None]:
     """Raise :class:`FormatError` ``what (the library's reason)`` for anything a library raises inside.
 
-    Memory that cannot be had is ``too-large``: the file declares more than the machine has.
+    Memory that cannot be had is ``too-large``: the file declares more than the machine has. What another run
+    may be able to read is ``access``.
     """
     try:
         yield
     except FormatError:
         raise
     except LIBRARY_ERRORS as error:
-        kind = "too-large" if isinstance(error, MemoryError) else "unreadable"
         msg = f"{what} ({shortened(error)})"
+        if isinstance(error, OSError) and error.errno in NOT_THE_FILES_FAULT:
+            where = what.partition(": ")[0]
+            msg = (
+                f"{where}: cannot be read here and now ({shortened(error)}); the same command tries it again"
+            )
+            raise FormatError(msg, kind="access") from error
+        kind = "too-large" if isinstance(error, MemoryError) else "unreadable"
         raise FormatError(msg, kind=kind) from error

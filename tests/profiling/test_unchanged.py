@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -18,6 +19,8 @@ import SimpleITK as sitk
 import tifffile
 
 from voxplan.profiling.fingerprint import load_fingerprint
+from voxplan.profiling.formats.base import ReadOptions, Volume, VolumeSource
+from voxplan.profiling.formats.tiff import TiffReader
 from voxplan.scripts.profile_dataset import main
 
 UNCHANGED = "nothing has changed"
@@ -282,3 +285,48 @@ def test_other_keys_of_the_same_file_are_another_data_set(
         assert pooled is not None
         assert pooled.min == low
     assert UNCHANGED not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fault", [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_a_file_that_could_not_be_read_for_now_is_tried_again(
+    fault: int,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither size nor time of a file changes when its permissions do, or when a disk is back."""
+    real = TiffReader.open
+
+    def refuse(self: TiffReader, source: VolumeSource, options: ReadOptions) -> Volume:
+        if source.paths[0].name == "c1.tif":
+            raise OSError(fault, os.strerror(fault), str(source.paths[0]))
+        return real(self, source, options)
+
+    output = tmp_path / "f.json"
+    monkeypatch.setattr(TiffReader, "open", refuse)
+    run(folder, output)
+    (failure,) = load_fingerprint(output).failures
+    assert (failure.kind, failure.id) == ("access", "c1")
+    assert failure.reason.startswith(f"{folder / 'c1.tif'}: cannot be read here and now ([Errno {fault}]")
+    monkeypatch.undo()
+    run(folder, output)
+    assert UNCHANGED not in capsys.readouterr().err
+    assert load_fingerprint(output).failures == ()
+
+
+def test_a_package_that_was_missing_is_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_zarr(tmp_path)
+    write_hdf5(tmp_path)
+    output = tmp_path / "f.json"
+    options = ("--image-key", "raw", "--labels", "none")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "zarr", None)
+        (tmp_path / "a.h5").rename(tmp_path / "b.h5")
+        run(tmp_path, output, *options)
+    assert [failure.kind for failure in load_fingerprint(output).failures] == ["missing-extra"]
+    run(tmp_path, output, *options)
+    assert load_fingerprint(output).failures == ()
+    assert len(load_fingerprint(output).cases) == 2
