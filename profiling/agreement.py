@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from .fingerprint import Mismatch
 from .formats.base import UNITS_IN_MM, Spacing, Volume
 
-SPACING_TOLERANCE = 1e-3
-"""Relative difference of spacings of one case that is worth a warning; rounded text differs less."""
+SPACING_TOLERANCE = 1e-5
+"""Relative difference of spacings of one case that is worth a warning: numpy.allclose's, by which nnU-Net's
+integrity check calls it an error. Two spacings in float32 (NIfTI) differ by less than 1e-7."""
 DIRECTION_TOLERANCE = 1e-3
 """Difference of two unit vectors (0.06 degrees); quaternions in float32 differ by less than 1e-6."""
 ORIGIN_TOLERANCE = 1e-2
@@ -109,4 +110,4 @@ def _unit_columns(affine: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _spaced(spacing: Spacing) -> str:
     unit = "" if spacing.unit == "unknown" else f" {spacing.unit}"
-    return " x ".join(f"{value:g}" for value in spacing.values or ()) + unit
+    return " x ".join(f"{value:.7g}" for value in spacing.values or ()) + unit

@@ -97,7 +97,14 @@ def assemble_fingerprint(
         ),
         cases=cases,
         failures=all_failures,
-        outliers=find_outliers(cases, labels, declared=bool(dataset.classes) and semantic),
+        outliers=find_outliers(
+            cases,
+            labels,
+            declared=bool(dataset.classes) and semantic,
+            counts=None
+            if dataset.declared_cases is None
+            else (dataset.declared_cases, len(cases) + len(all_failures)),
+        ),
         provenance=provenance,
     )
 

@@ -19,6 +19,9 @@ from .dataset_json import declared_channels, declared_count, declared_labels, in
 from .listing import Listing
 from .pairing import split_channel
 
+REQUIRED = ("labels", "channel_names", "numTraining", "file_ending")
+"""Keys of a dataset.json that nnU-Net 2.8.1 demands (verify_dataset_integrity)."""
+
 
 class NnunetRawLayout(Layout):
     """A folder with a dataset.json that has nnU-Net's keys."""
@@ -58,10 +61,9 @@ class NnunetRawLayout(Layout):
         if not request.use_labels:
             cases = [replace(case, label=None) for case in cases]
         declared = declared_count(content)
-        if declared is not None and declared != len(cases) + len(failures):
-            notes.append(
-                f"{path}: numTraining is {declared}, but the folder holds {len(cases) + len(failures)}"
-            )
+        lacking = [key for key in REQUIRED if key not in content and "dataset" not in content]
+        if lacking:
+            notes.append(f"{path}: lacks {', '.join(lacking)}, which nnU-Net requires")
         dataset = assemble(
             layout=self.name, root=root, cases=cases, listing=listing, failures=failures, notes=notes
         )

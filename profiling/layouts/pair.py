@@ -41,6 +41,11 @@ class PairLayout(Layout):
             msg = f"{images}: no volume found here; give a folder, a file or a quoted glob of volume files"
             raise FormatError(msg, kind="empty")
         notes = [*found_images.notes]
+        if request.data is not None and (request.data / "dataset.json").is_file():
+            notes.append(
+                f"{request.data / 'dataset.json'}: has neither file_ending nor lists of files, so that it is "
+                "not used: cases are found by file names, classes by their values"
+            )
         image_volumes, failures = with_image_keys(found_images.volumes, request.image_key)
         if labels is None or not request.use_labels:
             cases = channels_of_cases(image_volumes)

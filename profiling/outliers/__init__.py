@@ -56,7 +56,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     Check(
         "spacing-mismatch",
         "label map or channel of another spacing than the image",
-        "relative difference over 0.1 % on some axis",
+        "relative difference over 0.001 % on some axis",
         "error",
         partial(geometry.disagreeing_files, kind="spacing"),
     ),
@@ -140,6 +140,13 @@ CHECKS: Final[tuple[Check, ...]] = (
         labels.gaps,
     ),
     Check(
+        "case-count",
+        "another number of cases than it declares (said of dataset.json)",
+        "numTraining is not the number of cases, failed ones included",
+        "error",
+        labels.miscounted,
+    ),
+    Check(
         "label-share",
         "a class that takes far more or less of the volume than usual, or is absent",
         "log2 of the share: modified z-score over 3.5 and a factor of 4; or absent, where 90 % have it; "
@@ -152,7 +159,11 @@ CHECKS: Final[tuple[Check, ...]] = (
 
 
 def find_outliers(
-    cases: Sequence[CaseFingerprint], labels: Labels | None = None, *, declared: bool = False
+    cases: Sequence[CaseFingerprint],
+    labels: Labels | None = None,
+    *,
+    declared: bool = False,
+    counts: tuple[int, int] | None = None,
 ) -> tuple[Outlier, ...]:
     """What stands out, by case id and kind.
 
@@ -160,7 +171,8 @@ def find_outliers(
         cases: of one data set, sorted by id.
         labels: what its label maps are, if that is known.
         declared: whether the classes come from a dataset.json, not from the label maps themselves.
+        counts: cases that a dataset.json declares, and those that are there, failed ones included.
     """
-    data = DataSet(cases, labels, declared)
+    data = DataSet(cases, labels, declared, counts)
     found = [outlier for check in CHECKS for outlier in check.find(data)]
     return tuple(sorted(found, key=lambda outlier: (outlier.case_id, outlier.kind, outlier.reason)))

@@ -38,6 +38,8 @@ class DataSet:
     """None where only the cases are known."""
     declared: bool = False
     """Whether a dataset.json names the classes."""
+    counts: tuple[int, int] | None = None
+    """Cases that a dataset.json declares, and those that are there."""
 
 
 @dataclass(frozen=True, slots=True)

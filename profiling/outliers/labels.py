@@ -62,6 +62,13 @@ def gaps(data: DataSet) -> Iterator[Outlier]:
         yield Outlier(case_id="dataset.json", kind="label-gap", reason=reason)
 
 
+def miscounted(data: DataSet) -> Iterator[Outlier]:
+    """A dataset.json that declares another number of cases than there are."""
+    if data.counts is not None and data.counts[0] != data.counts[1]:
+        reason = f"numTraining is {data.counts[0]}, but there are {data.counts[1]} cases"
+        yield Outlier(case_id="dataset.json", kind="case-count", reason=reason)
+
+
 def odd_shares(data: DataSet) -> Iterator[Outlier]:
     """Cases of which a class, or all foreground, takes far more or less than usual, or nothing."""
     labelled = [case for case in data.cases if case.foreground_voxels is not None]

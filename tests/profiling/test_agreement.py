@@ -96,3 +96,16 @@ def test_affine_of_either_form_and_version(tmp_path: Path, version: Any, form: s
     image.to_filename(path)
     with open_volume(VolumeSource(paths=(path,))) as volume:
         np.testing.assert_allclose(np.array(volume.header.affine), nibabel.load(path).affine[:3], atol=1e-6)
+
+
+@pytest.mark.parametrize(("factor", "differs"), [(1 + 1e-7, False), (1 + 3e-6, False), (1.0005, True)])
+def test_spacings_differ_where_nnunets_integrity_check_says_so(
+    tmp_path: Path, factor: float, differs: bool
+) -> None:
+    paths = [tmp_path / name for name in ("image.nii.gz", "label.nii.gz")]
+    for path, scale in zip(paths, (1.0, factor), strict=True):
+        affine = np.diag([0.7 * scale, 0.8 * scale, 2.5 * scale, 1.0])
+        nibabel.Nifti1Image(np.ones((4, 5, 6), np.uint8), affine).to_filename(path)
+    zooms = [nibabel.load(path).header.get_zooms() for path in paths]
+    assert np.allclose(*zooms) != differs, "as nnU-Net 2.8.1 compares them"
+    assert [mismatch.kind for mismatch in mismatches(*paths)] == ["spacing"] * differs

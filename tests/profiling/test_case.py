@@ -330,7 +330,7 @@ def test_what_stands_out_is_said(tmp_path: Path) -> None:
     h5(path, "zero", np.zeros((3, 4, 5), "f4"), chunks=None, resolution=[2.0, 1.0, 1.0])
     h5(path, "flat", np.full((3, 4, 5), 6, "f4"), chunks=None)
     h5(path, "nan", np.full((3, 4, 5), np.nan, "f4"), chunks=None, resolution=[2.0, 1.0, 1.1])
-    h5(path, "background", np.zeros((3, 4, 5), "u1"), chunks=None, resolution=[2.0, 1.0, 1.0001])
+    h5(path, "background", np.zeros((3, 4, 5), "u1"), chunks=None, resolution=[2.0, 1.0, 1.000001])
 
     def warnings(*images: str) -> str:
         case = CaseSource(

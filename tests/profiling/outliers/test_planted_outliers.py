@@ -139,7 +139,7 @@ SPOILERS: dict[tuple[str, str], tuple[Callable[[Case], None], str]] = {
     ("label-share", "absent"): (spoil_by_absence, "core does not occur, while 11 of 12 cases have it"),
 }
 """What is planted; a second kind that comes with it, or a word that tells two defects of one kind apart."""
-NOT_PLANTED_HERE = {"duplicate", "no-label", "label-gap"}
+NOT_PLANTED_HERE = {"duplicate", "no-label", "label-gap", "case-count"}
 """Those have tests of their own below."""
 
 
@@ -269,6 +269,34 @@ def test_declared_values_with_a_gap(data: Path) -> None:
     found = profile(data).outliers
     assert [(outlier.case_id, outlier.kind) for outlier in found] == [("dataset.json", "label-gap")]
     assert "0, 1, 2, 4" in found[0].reason
+
+
+def test_another_number_of_cases_than_declared(data: Path) -> None:
+    path = data / "dataset.json"
+    there = len(list((data / "imagesTr").iterdir()))
+    content = json.loads(path.read_text())
+    for declared, kinds in ((there, []), (there + 3, ["case-count"])):
+        path.write_text(json.dumps({**content, "numTraining": declared}))
+        found = profile(data).outliers
+        assert [outlier.kind for outlier in found] == kinds
+    assert found[0].reason == f"numTraining is {there + 3}, but there are {there} cases"
+
+
+@pytest.mark.parametrize("key", ["labels", "channel_names", "numTraining", "file_ending"])
+def test_keys_that_nnunet_requires(data: Path, key: str) -> None:
+    """nnU-Net stops; here the rest is used, and it is said."""
+    path = data / "dataset.json"
+    content = json.loads(path.read_text())
+    for lacking in (False, True):
+        used = {name: value for name, value in content.items() if not lacking or name != key}
+        path.write_text(json.dumps(used))
+        warnings = [text for text in profile(data).summary.warnings if text.startswith(f"{path}: ")]
+        if not lacking:
+            assert warnings == []
+        elif key == "file_ending":
+            assert "has neither file_ending" in warnings[0]
+        else:
+            assert warnings == [f"{path}: lacks {key}, which nnU-Net requires"]
 
 
 def test_classes_taken_from_the_label_maps_may_have_gaps(data: Path) -> None:
