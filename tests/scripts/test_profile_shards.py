@@ -58,7 +58,7 @@ def test_the_merged_whole_as_a_page(here: Path, capsys: pytest.CaptureFixture[st
     files = shards("-q")
     assert main(["merge", *files, "-o", "f.json", "--report", "r.html"]) == 0
     assert capsys.readouterr().out.endswith("report: r.html (without pictures: merge reads no data)\n")
-    page = (here / "r.html").read_text()
+    page = (here / "r.html").read_text(encoding="utf-8")
     assert "The report was written without the data at hand." in page
     mean = load_fingerprint(here / "f.json").summary.channels[0].pooled
     assert mean is not None
