@@ -5,6 +5,7 @@ Boxes are ZYX on the target grid. Only the stored voxels under a box are read.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from voxplan.profiling.formats.base import CaseSource, FormatError, Region
 
+from .cache_files import CacheError
 from .case_reader import CaseHeader, CaseReader
 from .normalization import CaseMoments, needs_case_numbers, normalize_channels
 from .prepared import PreparedBox, prepare
@@ -25,6 +27,8 @@ SCAN_BYTES = 64 * 2**20
 """Stored bytes read at a time in passes over a whole case."""
 
 Range = tuple[int, int]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +132,9 @@ class CaseGrid:
             (max(start, first), min(stop, first + length))
             for (start, stop), first, length in zip(self.window(box), origin, size, strict=True)
         )
-        if self.keep is not None and self.source.label is not None:
-            image, values = self._cut(self.prepared(reader, box), box, inner)
+        whole = self.prepared(reader, box) if self.source.label is not None else None
+        if whole is not None:
+            image, values = self._cut(whole, box, inner)
         else:
             image, values = self.resampled(reader, box, inner, labels=labels)
         pads = [
@@ -145,12 +150,15 @@ class CaseGrid:
             valid=valid,
         )
 
-    def prepared(self, reader: CaseReader, box: Box) -> PreparedBox:
-        """The whole box, resampled at first use."""
-        if box not in self._prepared:
-            assert self.keep is not None
-            self._prepared[box] = prepare(self, box, reader, self.keep)
-        return self._prepared[box]
+    def prepared(self, reader: CaseReader, box: Box) -> PreparedBox | None:
+        """The whole box, resampled at first use; None where it is not kept, or can be no longer."""
+        if self.keep is not None and box not in self._prepared:
+            try:
+                self._prepared[box] = prepare(self, box, reader, self.keep)
+            except CacheError as error:
+                log.warning("%s; until then its patches are resampled one by one", error)
+                self.keep = None
+        return self._prepared.get(box)
 
     def _cut(
         self, whole: PreparedBox, box: Box, inner: Sequence[Range]

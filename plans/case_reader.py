@@ -24,8 +24,9 @@ from voxplan.profiling.formats.base import (
     VolumeSource,
 )
 
+from .cache_files import default_cache_folder
 from .targets import integral
-from .volume_cache import ArrayVolume, default_cache_folder, hold_in_ram, hold_on_disk
+from .volume_cache import ArrayVolume, hold_in_ram, hold_on_disk
 
 Triple = tuple[int, int, int]
 
@@ -64,7 +65,8 @@ class CaseReader:
             :data:`HELD_STREAM_BYTES`. ``ram``: whole volumes in memory, in their stored type,
             once a process (workers that are forked share what :meth:`warm` loaded before). ``disk``:
             compressed streams inflated once into ``folder``; everything else from its file.
-        folder: of the disk cache; :func:`~voxplan.plans.volume_cache.default_cache_folder` if None.
+        folder: of the disk cache; :func:`~voxplan.plans.cache_files.default_cache_folder` if None. Where that
+            is off, nothing is cached.
     """
 
     def __init__(
@@ -75,8 +77,10 @@ class CaseReader:
         folder: Path | None = None,
     ) -> None:
         self.options = options
+        self.folder = folder if folder is not None or cache != "disk" else default_cache_folder()
         self.cache: Literal["none", "ram", "disk"] = cache
-        self.folder = folder
+        if cache == "disk" and self.folder is None:
+            self.cache = "none"
         self._open: OrderedDict[VolumeSource, Volume] = OrderedDict()
         self._held: OrderedDict[VolumeSource, ArrayVolume] = OrderedDict()
         self._process = os.getpid()
@@ -106,8 +110,9 @@ class CaseReader:
                 self._held[source] = hold_in_ram(volume)
             return self._held[source]
         if self.cache == "disk" and volume.header.sequential:
+            assert self.folder is not None
             with volume:
-                volume = hold_on_disk(volume, self.options, self.folder or default_cache_folder())
+                volume = hold_on_disk(volume, self.options, self.folder)
         self._open[source] = volume
         if len(self._open) > MAX_OPEN:
             self._open.popitem(last=False)[1].close()

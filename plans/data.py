@@ -26,7 +26,7 @@ from voxplan.profiling.formats.base import CaseSource, FormatError, ReadOptions
 from .case_grid import CaseGrid, Patch
 from .case_reader import CaseReader
 from .loading import PatchSampler, make_loader
-from .prepared import fits_in_ram, fits_on_disk, prepared_bytes
+from .prepared import free_disk, free_ram, is_on_disk, prepared_bytes
 from .sampling import Triple, allowed_boxes, choose_origin, is_forced
 from .schema import Fold, Split
 from .targets import class_order, make_target, region_order
@@ -115,7 +115,7 @@ class PatchDataset(Dataset[Sample]):
             part = "training" if training else "validation"
             msg = f"fold {fold} of the plan has no {part} data among the {len(cases)} cases that were given"
             raise FormatError(msg, kind="empty")
-        self._keep_resampled()
+        self._keep_resampled(plan.devices)
         self._foreground: dict[int, Foreground] = {}
 
     def __len__(self) -> int:
@@ -130,16 +130,23 @@ class PatchDataset(Dataset[Sample]):
             return ("boundary",)
         return region_order(self.dataset.classes) if self.regions else class_order(self.dataset.classes)
 
-    def _keep_resampled(self) -> None:
+    def _keep_resampled(self, processes: int) -> None:
         """Where the plan caches, keep cases that are resampled as they come out, as far as there is room."""
         cache = self.reader.cache
-        grids = [grid for grid in self.cases if not grid.identity]
-        needed = sum(prepared_bytes(grid) for grid in grids)
-        if cache == "none" or not grids:
+        if cache == "none":
             return
-        if fits_in_ram(needed) if cache == "ram" else fits_on_disk(needed, self.reader.folder):
-            for grid in grids:
-                grid.keep = cache
+        room: int | None = None
+        for grid in self.cases:
+            if grid.identity:
+                continue
+            if cache == "ram" or not is_on_disk(grid, self.reader):
+                if room is None:
+                    room = free_ram(processes) if cache == "ram" else free_disk(self.reader)
+                needed = prepared_bytes(grid)
+                if needed > room:
+                    continue
+                room -= needed
+            grid.keep = cache
 
     def prepare(self) -> None:
         """Do everything that needs a pass over whole volumes now, once, instead of in every worker.
@@ -147,7 +154,8 @@ class PatchDataset(Dataset[Sample]):
         Foreground voxels, mean and std of cases that the plan does not know, and the cache.
         """
         for index, grid in enumerate(self.cases):
-            self.reader.warm([grid.source])
+            if self.reader.cache != "none":
+                self.reader.warm([grid.source])
             grid.case_numbers(self.reader)
             if self.oversample > 0:
                 self.foreground(index)

@@ -7,19 +7,18 @@ and label values on the target grid, in memory or as mapped arrays in the cache 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .cache_files import cached_arrays, cached_paths
+from .normalization import needs_case_numbers
 from .sampling import Box, scan_regions
-from .volume_cache import default_cache_folder, locked, source_stamp
+from .volume_cache import source_stamp
 
 if TYPE_CHECKING:
     from .case_grid import CaseGrid
@@ -29,6 +28,9 @@ PREPARE_BYTES = 32 * 2**20
 """Float32 image that is resampled at a time; intermediates take a few times as much."""
 RAM_SHARE = 0.5
 """Of the memory that is available, what prepared cases may take (as the planner's cache in RAM)."""
+
+DISK_SHARE = 0.9
+"""Of the room that is left on the disk of the cache: checkpoints often go there too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,43 +51,54 @@ def prepared_bytes(grid: CaseGrid) -> int:
     return voxels * (4 * grid.dataset.in_channels + 1)
 
 
-def fits_in_ram(needed: int) -> bool:
-    """Whether prepared cases of so many bytes may be held in memory now."""
+def free_ram(processes: int) -> int:
+    """Bytes of prepared cases that each of so many training processes may hold in memory now."""
     import psutil
 
-    return needed <= RAM_SHARE * psutil.virtual_memory().available
+    return int(RAM_SHARE * psutil.virtual_memory().available / processes)
 
 
-def fits_on_disk(needed: int, folder: Path | None) -> bool:
-    """Whether the cache folder has room for so many bytes."""
-    folder = folder or default_cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    return needed <= shutil.disk_usage(folder).free
+def free_disk(reader: CaseReader) -> int:
+    """Bytes of prepared cases that may be written to the cache folder now."""
+    folder = reader.folder
+    assert folder is not None
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return int(DISK_SHARE * shutil.disk_usage(existing).free)
+
+
+def is_on_disk(grid: CaseGrid, reader: CaseReader) -> bool:
+    """Whether all boxes of a case stand in the cache folder; said without reading voxels."""
+    if reader.folder is None or (grid.numbers is None and needs_case_numbers(grid.dataset.normalization)):
+        return False
+    return all(
+        path.exists()
+        for box in grid.boxes
+        for path in cached_paths(reader.folder, _stamp(grid, box, reader), ("image", "labels")).values()
+    )
 
 
 def prepare(grid: CaseGrid, box: Box, reader: CaseReader, kind: Literal["ram", "disk"]) -> PreparedBox:
-    """Resample and normalize a box once: in this process (``ram``), or for all that share the folder."""
+    """Resample and normalize a box once: in this process (``ram``), or for all that share the folder.
+
+    Raises:
+        CacheError: the disk has no room for it.
+    """
     shape = tuple(stop - start for start, stop in grid.window(box))
     assert grid.source.label is not None
     first = tuple(slice(start, start + 1) for start in box.start)
     kept = reader.label(grid.source, (first[0], first[1], first[2])).dtype
     sizes = {"image": ((grid.dataset.in_channels, *shape), np.dtype(np.float32)), "labels": (shape, kept)}
     if kind == "ram":
-        arrays: dict[str, NDArray[Any]] = {}
-        for name, (size, dtype) in sizes.items():
-            arrays[name] = np.empty(size, dtype)
+        arrays = {name: np.empty(size, dtype) for name, (size, dtype) in sizes.items()}
         _fill(grid, box, reader, arrays)
         return PreparedBox(**arrays)
-    folder = reader.folder or default_cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    assert reader.folder is not None
     stem = _stamp(grid, box, reader)
-    paths = {name: folder / f"{stem}.{name}.npy" for name in sizes}
-    with locked(folder / f"{stem}.lock"):
-        if not all(path.exists() for path in paths.values()):
-            _write(grid, box, reader, sizes, paths)
-    return PreparedBox(
-        **{name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in paths.items()}
+    what = f"case {grid.source.id}, resampled"
+    arrays = cached_arrays(
+        reader.folder, stem, sizes, lambda empty: _fill(grid, box, reader, empty), what=what
     )
+    return PreparedBox(**arrays)
 
 
 def _fill(grid: CaseGrid, box: Box, reader: CaseReader, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -98,31 +111,6 @@ def _fill(grid: CaseGrid, box: Box, reader: CaseReader, arrays: Mapping[str, NDA
         where = tuple(slice(start - o, stop - o) for (start, stop), o in zip(inner, low, strict=True))
         arrays["image"][:, *where] = image
         arrays["labels"][where] = labels
-
-
-def _write(
-    grid: CaseGrid,
-    box: Box,
-    reader: CaseReader,
-    sizes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]],
-    paths: dict[str, Path],
-) -> None:
-    """Under temporary names, renamed when whole."""
-    temporary = {}
-    try:
-        arrays = {}
-        for name, (size, dtype) in sizes.items():
-            handle, text = tempfile.mkstemp(dir=paths[name].parent, suffix=".part")
-            os.close(handle)
-            temporary[name] = Path(text)
-            arrays[name] = np.lib.format.open_memmap(temporary[name], mode="w+", dtype=dtype, shape=size)
-        _fill(grid, box, reader, arrays)
-        for name, array in arrays.items():
-            array.flush()
-            temporary[name].replace(paths[name])
-    finally:
-        for path in temporary.values():
-            path.unlink(missing_ok=True)
 
 
 def _stamp(grid: CaseGrid, box: Box, reader: CaseReader) -> str:

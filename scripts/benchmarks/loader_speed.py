@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -242,9 +243,10 @@ def torchio_batches(
     """TorchIO's queue; it has no cache on disk."""
     if setting.cache == "disk":
         return None
-    import torchio  # pyright: ignore[reportMissingImports]  # only with the extra bench
     from torch.utils.data import DataLoader, RandomSampler
 
+    # By name: type checkers see it only where the extra bench is installed.
+    torchio: Any = import_module("torchio")
     hdf5 = setting.format == "hdf5"
     patch, finer = (PATCH, FINER) if hdf5 else (PATCH[::-1], FINER[::-1])
     how = {"reader": read_for_torchio} if hdf5 else {}

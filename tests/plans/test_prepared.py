@@ -109,15 +109,17 @@ def test_spawned_workers_give_the_same(
         assert torch.equal(one["target"], two["target"])
 
 
-@pytest.mark.parametrize(("cache", "check"), [("ram", "fits_in_ram"), ("disk", "fits_on_disk")])
+@pytest.mark.parametrize(("cache", "room"), [("ram", "free_ram"), ("disk", "free_disk")])
 def test_without_room_patches_are_resampled_one_by_one(
-    cache: str, check: str, make: Callable[..., PatchDataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    cache: str, room: str, make: Callable[..., PatchDataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(f"voxplan.plans.data.{check}", lambda needed, *_: bool(asked.append(needed)))
+    # Centres of 80 / 57 source rows: 21 lie in rows 0 to 30, 21 in 50 to 80; float32 and a label of one byte.
+    needed = 12 * (21 + 21) * 50 * 5
+    monkeypatch.setattr(f"voxplan.plans.data.{room}", lambda _: needed)
+    assert make(cache).cases[0].keep == cache
+    monkeypatch.setattr(f"voxplan.plans.data.{room}", lambda _: needed - 1)
     dataset = make(cache)
     dataset.prepare()
-    # Centres of 80 / 57 source rows: 21 lie in rows 0 to 30, 21 in 50 to 80; float32 and a label of one byte.
-    assert asked == [12 * (21 + 21) * 50 * 5]
+    assert dataset.cases[0].keep is None
     assert not list(tmp_path.glob("cache/*.npy"))
     assert torch.equal(dataset[3]["image"], make("none")[3]["image"])
