@@ -43,6 +43,16 @@ class Patch:
     """False beyond the volume; None where the box lies inside."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Stored voxels that patches of a case are centred on: ZYX indices ``(n, 3)``."""
+
+    classes: tuple[NDArray[np.int32], ...]
+    """Per class with voxels, a sample of them."""
+    annotated: NDArray[np.int32] | None
+    """A sample of those that are not ignored; None where nothing is, or everything."""
+
+
 class CaseGrid:
     """One case, its grids and the boxes in which patches are allowed."""
 
@@ -210,19 +220,16 @@ class CaseGrid:
             self.numbers = moments.numbers(channels)
         return self.numbers
 
-    def find_foreground(
-        self, reader: CaseReader, groups: Sequence[tuple[int, ...]] | None, seed: int
-    ) -> tuple[NDArray[np.int32], ...]:
-        """Per class with voxels in the boxes, a sample of them ``(n, 3)``, by one pass over the label map."""
-        if self.source.label is None:
-            return ()
+    def find_places(self, reader: CaseReader, groups: Sequence[tuple[int, ...]] | None, seed: int) -> Places:
+        """Voxels in the boxes that patches are centred on, by one pass over the label map."""
+        assert self.source.label is not None
         block, width = reader.storage([self.source.label])
-        reservoir = LocationReservoir(groups, self.shape, seed)
+        reservoir = LocationReservoir(groups, self.shape, seed, ignore=self.dataset.ignore)
         for box in self.boxes:
             for region in scan_regions(box, block, width, SCAN_BYTES):
                 labels = reader.label(self.source, region)
                 reservoir.add(labels, (region[0].start, region[1].start, region[2].start))
-        return reservoir.locations()
+        return Places(classes=reservoir.locations(), annotated=reservoir.annotated())
 
     def box_of(self, voxel: Sequence[int]) -> int:
         """Which of the boxes holds a stored voxel."""

@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 
 from voxplan.profiling.formats.base import CaseSource, FormatError, ReadOptions
 
-from .case_grid import CaseGrid, Patch
+from .case_grid import CaseGrid, Patch, Places
 from .case_reader import CaseReader
 from .loading import PatchSampler, make_loader
 from .prepared import free_disk, free_ram, is_on_disk, prepared_bytes
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["PatchDataset", "PatchSampler", "PatchSpot", "Sample", "make_dataset", "make_loader"]
 
 Sample = dict[str, Tensor]
-Foreground = tuple[NDArray[np.int32], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,14 +108,18 @@ class PatchDataset(Dataset[Sample]):
             header = self.reader.header(case)
             boxes = allowed_boxes(case.id, header.shape, split, training=training)
             grid = CaseGrid(case, header, plan.dataset, target=target, boxes=boxes)
-            if grid.boxes:
-                self.cases.append(grid)
+            if not grid.boxes:
+                continue
+            if case.label is None:
+                msg = f"case {case.id}: has no label map, so nothing can be learned from it: leave it out"
+                raise FormatError(msg, kind="empty")
+            self.cases.append(grid)
         if not self.cases:
             part = "training" if training else "validation"
             msg = f"fold {fold} of the plan has no {part} data among the {len(cases)} cases that were given"
             raise FormatError(msg, kind="empty")
         self._keep_resampled(plan.devices)
-        self._foreground: dict[int, Foreground] = {}
+        self._places: dict[int, Places] = {}
 
     def __len__(self) -> int:
         return self.length
@@ -157,21 +160,21 @@ class PatchDataset(Dataset[Sample]):
             if self.reader.cache != "none":
                 self.reader.warm([grid.source])
             grid.case_numbers(self.reader)
-            if self.oversample > 0:
-                self.foreground(index)
+            if self.oversample > 0 or self.dataset.ignore is not None:
+                self.places(index)
             if grid.keep is not None:
                 for box in grid.boxes:
                     grid.prepared(self.reader, box)
                 self.reader.release(grid.source)
 
-    def foreground(self, case: int) -> Foreground:
-        """Per class of a case, a sample of its foreground voxels; found at first use."""
-        if case not in self._foreground:
+    def places(self, case: int) -> Places:
+        """Voxels of a case that patches are centred on; found at first use."""
+        if case not in self._places:
             groups = None
             if self.dataset.task == "semantic":
                 groups = [values for values in self.dataset.classes.values() if 0 not in values]
-            self._foreground[case] = self.cases[case].find_foreground(self.reader, groups, self.seed)
-        return self._foreground[case]
+            self._places[case] = self.cases[case].find_places(self.reader, groups, self.seed)
+        return self._places[case]
 
     def locate(self, index: int) -> PatchSpot:
         """Where sample ``index`` lies, without reading it."""
@@ -182,13 +185,18 @@ class PatchDataset(Dataset[Sample]):
         mirrored = mirrored if self.training else (False, False, False)
         sizes = np.array([box.voxels for box in grid.boxes], np.float64)
         box = int(rng.choice(len(sizes), p=sizes / sizes.sum()))
-        centre = None
+        centre, forced = None, False
+        voxels: NDArray[np.int32] | None = None
         if is_forced(index, self.batch_size, self.oversample):
-            classes = self.foreground(case)
+            classes = self.places(case).classes
             if classes:
+                forced = True
                 voxels = classes[int(rng.integers(len(classes)))]
-                centre = voxels[int(rng.integers(len(voxels)))]
-                box = grid.box_of(centre)
+        elif self.dataset.ignore is not None:
+            voxels = self.places(case).annotated
+        if voxels is not None:
+            centre = voxels[int(rng.integers(len(voxels)))]
+            box = grid.box_of(centre)
         window = grid.window(grid.boxes[box])
         target = None if centre is None else grid.on_target(centre, window)
         origin = choose_origin(rng, window, self.patch, target)
@@ -196,7 +204,7 @@ class PatchDataset(Dataset[Sample]):
             case=case,
             box=box,
             origin=origin,
-            forced=centre is not None,
+            forced=forced,
             mirrored=(mirrored[0] and self.dimensions == 3, mirrored[1], mirrored[2]),
         )
 

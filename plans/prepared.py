@@ -89,7 +89,9 @@ def prepare(grid: CaseGrid, box: Box, reader: CaseReader, kind: Literal["ram", "
     kept = reader.label(grid.source, (first[0], first[1], first[2])).dtype
     sizes = {"image": ((grid.dataset.in_channels, *shape), np.dtype(np.float32)), "labels": (shape, kept)}
     if kind == "ram":
-        arrays = {name: np.empty(size, dtype) for name, (size, dtype) in sizes.items()}
+        arrays: dict[str, NDArray[Any]] = {}
+        for name, (size, dtype) in sizes.items():
+            arrays[name] = np.empty(size, dtype)
         _fill(grid, box, reader, arrays)
         return PreparedBox(**arrays)
     assert reader.folder is not None

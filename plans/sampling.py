@@ -2,8 +2,8 @@
 
 Rules as in nnU-Net's loader (2.8.1, ``training/dataloading/base_data_loader.py``): the case is drawn
 uniformly; a forced foreground patch draws one of the case's classes uniformly, then one of its voxels, and is
-centred there as far as the borders let it; any other patch is uniform over all positions. A patch larger than
-its box is centred on it.
+centred there as far as the borders let it; any other patch is uniform over all positions, or, where voxels
+may be ignored, centred on one that is not. A patch larger than its box is centred on it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ FULL_CLASSES = 10
 """Classes that get the full number of locations."""
 FEWEST_LOCATIONS = 100
 """Kept a class, however many classes there are."""
+ADDED_VOXELS = 2**22
+"""Voxels that are looked at together; each that counts takes a few words of 64 bits meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,45 +107,79 @@ class LocationReservoir:
     stay. So the sample depends neither on block sizes nor on their order.
     """
 
-    def __init__(self, groups: Sequence[tuple[int, ...]] | None, shape: Triple, seed: int) -> None:
-        """``groups``: label values of each class; None: one class of all values above 0."""
+    def __init__(
+        self,
+        groups: Sequence[tuple[int, ...]] | None,
+        shape: Triple,
+        seed: int,
+        *,
+        ignore: int | None = None,
+    ) -> None:
+        """``groups``: label values of each class; None: one class of all values above 0, but ``ignore``.
+
+        With ``ignore``, voxels of all other values are sampled too; see :meth:`annotated`.
+        """
         self._groups = groups
+        self._ignore = ignore
         self._shape = shape
         self._seed = seed
-        count = 1 if groups is None else len(groups)
-        self._limit = max(FEWEST_LOCATIONS, LOCATIONS * min(count, FULL_CLASSES) // max(1, count))
-        self._indices = [np.empty(0, np.int64) for _ in range(count)]
-        self._ranks = [np.empty(0, np.uint64) for _ in range(count)]
+        self._classes = 1 if groups is None else len(groups)
+        limit = max(FEWEST_LOCATIONS, LOCATIONS * min(self._classes, FULL_CLASSES) // max(1, self._classes))
+        annotated = 0 if ignore is None else 1
+        self._limits = [limit] * self._classes + [LOCATIONS] * annotated
+        self._indices = [np.empty(0, np.int64) for _ in self._limits]
+        self._ranks = [np.empty(0, np.uint64) for _ in self._limits]
 
     def add(self, labels: NDArray[Any], origin: Triple) -> None:
         """A block ``(z, y, x)`` whose first voxel stands at ``origin``."""
-        for group in range(len(self._indices)):
-            mask = labels > 0 if self._groups is None else np.isin(labels, self._groups[group])
-            z, y, x = np.nonzero(mask)
-            if not z.size:
-                continue
-            _, height, width = self._shape
-            indices = ((z + origin[0]) * height + (y + origin[1])) * width + (x + origin[2])
-            self._keep(group, indices)
+        planes = max(1, ADDED_VOXELS // max(1, labels[0].size))
+        for start in range(0, len(labels), planes):
+            part = labels[start : start + planes]
+            for group in range(len(self._limits)):
+                z, y, x = np.nonzero(self._mask(part, group))
+                if not z.size:
+                    continue
+                _, height, width = self._shape
+                row = (z + origin[0] + start) * height + (y + origin[1])
+                self._keep(group, row * width + (x + origin[2]))
+
+    def _mask(self, labels: NDArray[Any], group: int) -> NDArray[np.bool_]:
+        mask: NDArray[np.bool_]
+        if group == self._classes:
+            mask = labels != self._ignore
+        elif self._groups is not None:
+            mask = np.isin(labels, self._groups[group])
+        elif self._ignore is None:
+            mask = labels > 0
+        else:
+            mask = (labels > 0) & (labels != self._ignore)
+        return mask
 
     def _keep(self, group: int, indices: NDArray[np.int64]) -> None:
         ranks = _rank(indices, self._seed)
-        if len(self._indices[group]) == self._limit:
+        limit = self._limits[group]
+        if len(self._indices[group]) == limit:
             better = ranks < self._ranks[group].max()
             indices, ranks = indices[better], ranks[better]
         indices = np.concatenate([self._indices[group], indices])
         ranks = np.concatenate([self._ranks[group], ranks])
-        if len(indices) > self._limit:
-            lowest = np.argpartition(ranks, self._limit - 1)[: self._limit]
+        if len(indices) > limit:
+            lowest = np.argpartition(ranks, limit - 1)[:limit]
             indices, ranks = indices[lowest], ranks[lowest]
         self._indices[group], self._ranks[group] = indices, ranks
 
     def locations(self) -> tuple[NDArray[np.int32], ...]:
         """Per class with voxels, their ZYX indices ``(n, 3)``, in the order of the volume."""
-        found = [np.sort(indices) for indices in self._indices if indices.size]
-        return tuple(
-            np.stack(np.unravel_index(indices, self._shape), axis=1).astype(np.int32) for indices in found
-        )
+        return tuple(self._places(indices) for indices in self._indices[: self._classes] if indices.size)
+
+    def annotated(self) -> NDArray[np.int32] | None:
+        """Voxels of all values but ``ignore``, likewise; None where nothing is ignored, or everything is."""
+        if self._ignore is None or not self._indices[self._classes].size:
+            return None
+        return self._places(self._indices[self._classes])
+
+    def _places(self, indices: NDArray[np.int64]) -> NDArray[np.int32]:
+        return np.stack(np.unravel_index(np.sort(indices), self._shape), axis=1).astype(np.int32)
 
 
 def _rank(indices: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:

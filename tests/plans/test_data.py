@@ -19,7 +19,7 @@ import tifffile
 import torch
 from scipy import ndimage
 
-from voxplan.plans import case_reader
+from voxplan.plans import case_reader, sampling
 from voxplan.plans.build import Plan
 from voxplan.plans.case_reader import CaseReader
 from voxplan.plans.data import PatchDataset, PatchSampler, make_dataset, make_loader
@@ -120,7 +120,7 @@ def test_foreground_takes_one_pass_over_the_labels(
         dataset.prepare()
         dataset.prepare()
         assert sum(log) == image.size
-    found = dataset.foreground(0)
+    found = dataset.places(0).classes
     assert {tuple(voxel) for voxel in found[0]} == set(zip(*np.nonzero(labels == 1), strict=True))
     assert {tuple(voxel) for voxel in found[1]} == set(zip(*np.nonzero(labels == 2), strict=True))
 
@@ -179,6 +179,90 @@ def test_share_of_foreground_patches(
             assert labels[where].any()
             classes[int(labels[where].max())] += 1
     assert min(classes[1], classes[2]) > 0.25 * sum(classes.values())
+
+
+def test_sparse_annotations(make_plan: PlanMaker, write_case: CaseWriter) -> None:
+    """Where most voxels are ignored, patches show annotated ones, as nnU-Net does; a third show classes."""
+    labels = np.full((20, 96, 96), 9, np.uint8)
+    labels[9:11, 40:60, 70:76] = 0
+    labels[10, 41, 71] = 2
+    plan = make_plan(ignore=9, batch_size=3, global_batch_size=3)
+    dataset = make_dataset(plan, [write_case("a", labels, labels)], training=False)
+    dataset.prepare()
+    origins = set()
+    for index in range(30):
+        spot, target = dataset.locate(index), dataset[index]["target"]
+        assert spot.forced == (index % 3 == 2)
+        assert ((target == 2) if spot.forced else (target != -1)).any()
+        origins.add(spot.origin)
+    assert len(origins) > 15
+    nothing = make_dataset(plan, [write_case("b", labels, np.full_like(labels, 9))], training=False)
+    assert not any(nothing.locate(index).forced for index in range(9))
+    assert (nothing[0]["target"] == -1).all()
+
+
+@pytest.mark.parametrize("task", ["affinity", "boundary"])
+def test_ignored_objects_are_no_foreground(task: str, make_plan: PlanMaker, write_case: CaseWriter) -> None:
+    labels = np.zeros((20, 48, 40), np.uint16)
+    labels[:, :, 20:] = 60_000
+    labels[4, 5, 6] = 7
+    plan = make_plan(
+        task=task, offsets=((0, 0, -1),), out_channels=1, classes={}, loss={"name": "bce"}, ignore=60_000
+    )
+    dataset = make_dataset(plan, [write_case("a", labels.astype(np.uint8), labels)])
+    assert [voxels.tolist() for voxels in dataset.places(0).classes] == [[[4, 5, 6]]]
+    annotated = dataset.places(0).annotated
+    assert annotated is not None
+    assert len(annotated) == 10_000
+    assert annotated[:, 2].max() == 19
+
+
+def test_cases_without_labels_are_said_at_once(make_plan: PlanMaker, write_case: CaseWriter) -> None:
+    case = write_case("a", *volume_pair(21))
+    bare = CaseSource(id="bare", images=case.images, label=None)
+    with pytest.raises(FormatError, match="case bare: has no label map"):
+        make_dataset(make_plan(), [case, bare])
+    split = Split(train=("a",), validation=("bare",))
+    assert len(make_dataset(make_plan(splits=(split,)), [case, bare]).cases) == 1
+
+
+def test_cases_without_foreground(make_plan: PlanMaker, write_case: CaseWriter) -> None:
+    """They are drawn as often as others, at random places."""
+    image, labels = volume_pair(22)
+    cases = [write_case("with", image, labels), write_case("without", image, np.zeros_like(labels))]
+    dataset = make_dataset(make_plan(), cases)
+    spots = [dataset.locate(index) for index in range(200)]
+    assert {spot.case for spot in spots if spot.forced} == {0}
+    without = [spot for spot in spots if spot.case == 1]
+    assert 70 < len(without) < 130
+    assert len({spot.origin for spot in without}) > 50
+
+
+def test_samples_of_voxels_do_not_depend_on_blocks() -> None:
+    """Dense labels, in one piece and plane by plane, against ranks that are computed one by one."""
+    labels = np.random.default_rng(23).integers(0, 3, (6, 50, 60)).astype(np.uint8)
+    whole = sampling.LocationReservoir([(1,), (2,)], labels.shape, 4, ignore=0)
+    whole.add(labels, (0, 0, 0))
+    parts = sampling.LocationReservoir([(1,), (2,)], labels.shape, 4, ignore=0)
+    for z in reversed(range(6)):
+        for y in (25, 0):
+            parts.add(labels[z : z + 1, y : y + 25], (z, y, 0))
+    for one, two in zip(whole.locations(), parts.locations(), strict=True):
+        assert np.array_equal(one, two)
+    annotated = whole.annotated()
+    assert annotated is not None
+    assert np.array_equal(annotated, parts.annotated())
+    assert len(annotated) == 10_000
+    assert (labels[tuple(annotated.T)] > 0).all()
+
+    def rank(index: int) -> int:
+        word = (index + 4 * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64
+        word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        word = (word ^ (word >> 27)) * 0x94D049BB133111EB % 2**64
+        return word ^ (word >> 31)
+
+    lowest = sorted(np.flatnonzero(labels > 0).tolist(), key=rank)[:10_000]
+    assert np.ravel_multi_index(tuple(annotated.T), labels.shape).tolist() == sorted(lowest)
 
 
 def test_patches_reach_every_corner(make_plan: PlanMaker, write_case: CaseWriter) -> None:
