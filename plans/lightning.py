@@ -60,7 +60,8 @@ def fit_with_plan(
 ) -> FitResult:
     """Fit a module as planned; where memory runs out, again from the last checkpoint with half the batch.
 
-    The accumulation is doubled, so that a step sees as many samples as before. Under several processes all
+    The accumulation is doubled, so that a step sees the same samples as before; an odd batch is cut into more
+    than two equal parts. Under several processes all
     ranks do so together, whichever of them ran out. Without a checkpoint, training starts anew from the
     weights that the module came with. Only errors while training are treated so: validation keeps its batch.
 
@@ -155,9 +156,11 @@ class _Attempt:
         return None
 
     def last_checkpoint(self) -> str | None:
-        """The newest checkpoint that this run wrote, or began from; the same for all ranks."""
+        """The newest checkpoint that this run wrote, and that it can go on from; the same for all ranks."""
         paths = set()
         for callback in self.trainer.checkpoint_callbacks:
+            if getattr(callback, "save_weights_only", False):
+                continue
             for name in ("last_model_path", "best_model_path"):
                 paths.add(getattr(callback, name, ""))
             paths |= set(getattr(callback, "best_k_models", {}))
@@ -192,8 +195,9 @@ def _halved(plan: Plan, step: int, reason: str) -> BatchHalved:
             "this device, with a smaller patch or --memory-fraction"
         )
         raise TrainingError(msg)
-    size = plan.batch_size // 2
-    pieces = -(-plan.batch_size * plan.accumulation // size)
+    # An odd batch goes to its largest divisor below a half: a step must see the same samples as before.
+    size = next(size for size in range(plan.batch_size // 2, 0, -1) if plan.batch_size % size == 0)
+    pieces = plan.accumulation * plan.batch_size // size
     return BatchHalved(step=step, batch_size=size, accumulation=pieces, reason=reason)
 
 

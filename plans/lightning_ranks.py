@@ -2,14 +2,15 @@
 
 Under PyTorch's own DDP, gradients are exchanged in the middle of the backward pass: a rank that runs out of
 memory there leaves the others waiting in a collective that never ends. Here every rank first finishes its
-backward pass, then all exchange one byte over a gloo group on the CPU (no GPU is waited for), and only then
-are gradients averaged. What is lost is the overlap of that exchange with the backward pass: one all-reduce of
-the gradients a step, which for networks of this kind is small beside the step.
+backward pass, then all exchange one byte over a gloo group on the CPU (no GPU is waited for), and another when
+they have the memory that averaging takes; only then are gradients averaged. What is lost is the overlap of
+that exchange with the backward pass: one all-reduce of the gradients a step, which for networks of this kind
+is small beside the step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
@@ -65,21 +66,42 @@ def broadcast_module(module: nn.Module) -> None:
             dist.broadcast(tensor, src=0)
 
 
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Gradients become their mean over the ranks; those that are missing here count as 0."""
+def gradients_of(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
+    """Their gradients; those that are missing here count as 0."""
+    gradients = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        gradients.append(parameter.grad)
+    return gradients
+
+
+def message_buffers(gradients: Iterable[Tensor]) -> dict[torch.dtype, Tensor]:
+    """Room for the longest message of each type."""
+    longest: dict[torch.dtype, Tensor] = {}
+    numbers: dict[torch.dtype, int] = {}
+    for bucket in _buckets(gradients):
+        kind = bucket[0].dtype
+        numbers[kind] = max(numbers.get(kind, 0), sum(gradient.numel() for gradient in bucket))
+        longest[kind] = bucket[0]
+    return {kind: longest[kind].new_empty(count) for kind, count in numbers.items()}
+
+
+def average_gradients(gradients: Iterable[Tensor], buffers: Mapping[torch.dtype, Tensor]) -> None:
+    """Gradients become their mean over the ranks. Nothing is allocated: a rank that failed here would leave
+    the others waiting.
+    """
     world = dist.get_world_size()
-    for bucket in _buckets([_gradient(parameter) for parameter in parameters]):
-        flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
+    for bucket in _buckets(gradients):
+        sizes = [gradient.numel() for gradient in bucket]
+        flat = buffers[bucket[0].dtype][: sum(sizes)]
+        parts = flat.split(sizes)
+        for part, gradient in zip(parts, bucket, strict=True):
+            part.view_as(gradient).copy_(gradient)
         dist.all_reduce(flat)
         flat /= world
-        for gradient, mean in zip(bucket, flat.split([part.numel() for part in bucket]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
-
-
-def _gradient(parameter: nn.Parameter) -> Tensor:
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
+        for part, gradient in zip(parts, bucket, strict=True):
+            gradient.copy_(part.view_as(gradient))
 
 
 def _buckets(gradients: Iterable[Tensor]) -> Iterator[list[Tensor]]:
@@ -128,10 +150,15 @@ class _AgreeingDDP:
         """Agree that all ranks came here; then average, unless more batches follow in this step."""
         used = [parameter.grad is not None for parameter in self._parameters]
         anywhere = self.agreement.exchange(out_of_memory=False, used=used)
-        if not self._blocked:
-            average_gradients(
-                parameter for parameter, use in zip(self._parameters, anywhere, strict=True) if use
-            )
+        if self._blocked:
+            return
+        gradients = gradients_of(
+            parameter for parameter, use in zip(self._parameters, anywhere, strict=True) if use
+        )
+        buffers = message_buffers(gradients)
+        # All have the room that averaging takes.
+        self.agreement.exchange(out_of_memory=False)
+        average_gradients(gradients, buffers)
 
     def optimizer_step(self: Any, *arguments: Any, **options: Any) -> Any:
         """The first step allocates the optimizer's state, and may run out of memory too."""

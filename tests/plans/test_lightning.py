@@ -215,6 +215,31 @@ def test_goes_on_from_the_last_checkpoint(
     assert load_plan(tmp_path / "saved" / f"step={saved}.ckpt").batch_size in (2, 4)
 
 
+def test_an_odd_batch_is_cut_into_equal_parts(plan: Plan, dataset: PatchDataset, tmp_path: Path) -> None:
+    """Five samples a step, whether at once or one by one, in mid-epoch too."""
+    odd = plan.with_batch(5, 1, why="test")
+    untroubled, _ = fit(odd, dataset, quiet(lightning.pytorch.Trainer, tmp_path, enable_checkpointing=False))
+    module, result = fit(odd, dataset, with_checkpoints(tmp_path / "saved", 2), fails_at=(4,))
+    assert [(halved.batch_size, halved.accumulation) for halved in result.halvings] == [(1, 5)]
+    assert module.sizes == [5] * 4 + [1] * 10
+    assert [value for _, value in module.seen] == pytest.approx([value for _, value in untroubled.seen])
+    torch.testing.assert_close(weights(module), weights(untroubled), atol=1e-4, rtol=0)
+
+
+def test_checkpoints_of_weights_alone_are_not_gone_on_from(
+    plan: Plan, dataset: PatchDataset, tmp_path: Path
+) -> None:
+    def make(callbacks: list[Any], **settings: Any) -> Any:
+        saver = lightning.pytorch.callbacks.ModelCheckpoint(
+            tmp_path / "saved", every_n_train_steps=1, save_weights_only=True
+        )
+        return quiet(lightning.pytorch.Trainer, tmp_path)(callbacks=[*callbacks, saver], **settings)
+
+    module, result = fit(plan, dataset, make, fails_at=(4,))
+    assert result.trainer.global_step == 6
+    assert module.sizes == [4] * 4 + [2] * 12
+
+
 def test_a_resumed_run_takes_the_batch_that_it_is_given(
     plan: Plan, dataset: PatchDataset, tmp_path: Path
 ) -> None:
@@ -392,10 +417,11 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 from torch import nn
-from voxplan.plans.build import Plan
+from voxplan.plans import lightning_ranks
 from voxplan.plans.checkpoint import _plan
 from voxplan.plans.lightning import fit_with_plan
 
+message_buffers = lightning_ranks.message_buffers
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 plan = _plan(json.loads((folder / "plan.json").read_text()))
@@ -415,7 +441,7 @@ class Line(pl.LightningModule):
         torch.manual_seed(int(os.environ["LOCAL_RANK"]))
         self.line = nn.Linear(3, 1)
         self.unused = nn.Linear(3, 1)
-        self.seen, self.fails = [], [(1, 0, "forward"), (0, 3, "backward")]
+        self.seen, self.fails = [], [tuple(failure) for failure in json.loads(sys.argv[2])]
 
     def training_step(self, batch, batch_idx):
         image, target = batch
@@ -424,10 +450,17 @@ class Line(pl.LightningModule):
             self.fails.remove(failure)
             if failure[2] == "forward":
                 raise torch.OutOfMemoryError("CUDA out of memory on this rank")
+            if failure[2] == "averaging":
+                lightning_ranks.message_buffers = self.no_room
             image.requires_grad_()
-            image.register_hook(self.full)
+            if failure[2] == "backward":
+                image.register_hook(self.full)
         self.seen.append([self.global_step, *image[:, 0].tolist()])
         return nn.functional.mse_loss(self.line(image), target)
+
+    def no_room(self, gradients):
+        lightning_ranks.message_buffers = message_buffers
+        raise torch.OutOfMemoryError("CUDA out of memory before gradients are averaged")
 
     def full(self, gradient):
         raise torch.OutOfMemoryError("CUDA out of memory in the backward pass")
@@ -469,8 +502,8 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def run_ranks(folder: Path) -> list[dict[str, Any]]:
-    """Two processes, as torchrun would start them."""
+def run_ranks(folder: Path, failures: list[tuple[int, int, str]]) -> list[dict[str, Any]]:
+    """Two processes, as torchrun would start them; a failure is a rank, a step and a place."""
     shared = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
@@ -479,7 +512,7 @@ def run_ranks(folder: Path) -> list[dict[str, Any]]:
     }
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", RANK_PROGRAM, str(folder)],
+            [sys.executable, "-c", RANK_PROGRAM, str(folder), json.dumps(failures)],
             env={**os.environ, **shared, "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -521,7 +554,7 @@ def test_two_ranks_agree_when_one_runs_out_of_memory(make_plan: PlanMaker, tmp_p
         schedule={"epochs": 2, "steps_per_epoch": 3},
     )
     (tmp_path / "plan.json").write_text(json.dumps(plan_content(plan)))
-    ranks = run_ranks(tmp_path)
+    ranks = run_ranks(tmp_path, [(1, 0, "forward"), (0, 3, "backward")])
     for rank in ranks:
         assert [halved[:3] for halved in rank["halvings"]] == [[2, 2, 1], [1, 4, 4]]
         assert rank["steps"] == 6
@@ -540,3 +573,16 @@ def test_two_ranks_agree_when_one_runs_out_of_memory(make_plan: PlanMaker, tmp_p
     for rank in ranks:
         ended = np.concatenate([np.ravel(part) for part in rank["weights"]])
         np.testing.assert_allclose(ended, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.timeout(600)
+def test_no_rank_waits_for_one_that_cannot_average(make_plan: PlanMaker, tmp_path: Path) -> None:
+    """Rank 1 lacks the memory for the message itself, after all ranks have ended their backward pass."""
+    plan = make_plan(batch_size=4, global_batch_size=8, schedule={"epochs": 1, "steps_per_epoch": 3})
+    (tmp_path / "plan.json").write_text(json.dumps(plan_content(plan)))
+    ranks = run_ranks(tmp_path, [(1, 1, "averaging")])
+    reasons = ["another rank ran out of memory", "CUDA out of memory before gradients are averaged"]
+    for rank, reason in zip(ranks, reasons, strict=True):
+        assert rank["halvings"] == [[2, 2, 2, reason]]
+        assert rank["steps"] == 3
+    assert ranks[0]["weights"] == ranks[1]["weights"]
