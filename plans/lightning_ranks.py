@@ -2,10 +2,10 @@
 
 Under PyTorch's own DDP, gradients are exchanged in the middle of the backward pass: a rank that runs out of
 memory there leaves the others waiting in a collective that never ends. Here every rank first finishes its
-backward pass, then all exchange one byte over a gloo group on the CPU (no GPU is waited for), and another when
-they have the memory that averaging takes; only then are gradients averaged. What is lost is the overlap of
-that exchange with the backward pass: one all-reduce of the gradients a step, which for networks of this kind
-is small beside the step.
+backward pass, then all exchange one byte over a gloo group on the CPU (no GPU is waited for), and another
+when they have the memory that averaging takes; only then are gradients averaged. What is lost is the overlap
+of that exchange with the backward pass: one all-reduce of the gradients a step, which for networks of this
+kind is small beside the step.
 """
 
 from __future__ import annotations

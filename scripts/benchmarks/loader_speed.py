@@ -7,9 +7,10 @@ All give the same work: batches of two patches, each of a case drawn anew, one o
 intensities scaled to 0 to 1, three axes mirrored at random, and where resampling is asked for, to a spacing
 1.25 times finer in the plane. MONAI finds foreground voxels beforehand (``FgBgToIndicesd``), as voxplan does.
 MONAI and TorchIO read HDF5 by a function of ours, since neither does, and interpolate linearly where voxplan
-takes the cubic splines of nnU-Net. They can draw several patches from a volume once it is loaded, which
-amortizes loading and makes the samples of a batch dependent; where nothing is cached, that is measured beside
-(``4 a volume``). Caches are filled, and workers started, before the clock starts.
+takes the cubic splines of nnU-Net. Without a cache every patch is read from its file: voxplan would hold the
+inflated streams of these few volumes (:data:`~voxplan.plans.case_reader.HELD_STREAM_BYTES`), which is turned
+off. The others can draw several patches from a volume once it is loaded, which amortizes loading and makes the
+samples of a batch dependent; where nothing is cached, that is measured beside (``4 a volume``). Caches are filled, and workers started, before the clock starts.
 """
 
 from __future__ import annotations
@@ -384,7 +385,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     import torch
 
+    from voxplan.plans import case_reader
+
     torch.set_num_threads(1)
+    case_reader.HELD_STREAM_BYTES = 0
     for name in set(LOADERS) - set(arguments.only or LOADERS):
         del LOADERS[name]
     results = [found for path in arguments.from_json or () for found in read_results(path)]
