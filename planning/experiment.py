@@ -190,6 +190,7 @@ def _loader(assignment: Assignment, fit: Fit, decisions: Decisions, warnings: li
         dataset_bytes=facts.uncompressed_bytes,
         compressed_streams=facts.compressed_streams,
         ram_available=hardware.ram_available,
+        processes=assignment.num_gpus,
     )
     for name in ("workers", "cache", "oversample_foreground"):
         value = getattr(overrides, name)

@@ -170,6 +170,15 @@ class CaseGrid:
                 self.keep = None
         return self._prepared.get(box)
 
+    def held_bytes(self) -> int:
+        """Of resampled boxes in memory."""
+        return sum(box.image.nbytes + box.labels.nbytes for box in self._prepared.values())
+
+    def drop_prepared(self) -> None:
+        """Keep no resampled box from now on."""
+        self.keep = None
+        self._prepared.clear()
+
     def _cut(
         self, whole: PreparedBox, box: Box, inner: Sequence[Range]
     ) -> tuple[NDArray[np.float32], NDArray[Any] | None]:

@@ -200,6 +200,10 @@ class CaseReader:
         width = sum(header.channels * header.dtype.itemsize for header in headers)
         return (int(block[0]), int(block[1]), int(block[2])), width
 
+    def held_bytes(self) -> int:
+        """Of volumes in memory."""
+        return sum(_inflated_bytes(volume) for volume in self._held.values())
+
     def release(self, case: CaseSource) -> None:
         """Let go of what is held of a case in memory."""
         for source in (*case.images, *((case.label,) if case.label else ())):

@@ -167,6 +167,19 @@ class PatchDataset(Dataset[Sample]):
                     grid.prepared(self.reader, box)
                 self.reader.release(grid.source)
 
+    def held_bytes(self) -> int:
+        """What a cache in memory takes in this process now."""
+        if self.reader.cache != "ram":
+            return 0
+        return self.reader.held_bytes() + sum(grid.held_bytes() for grid in self.cases)
+
+    def drop_cache(self) -> None:
+        """From now on read every patch from its file."""
+        self.reader.cache = "none"
+        for grid in self.cases:
+            grid.drop_prepared()
+            self.reader.release(grid.source)
+
     def places(self, case: int) -> Places:
         """Voxels of a case that patches are centred on; found at first use."""
         if case not in self._places:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +12,13 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.utils.data import DataLoader, DistributedSampler
 
+from .prepared import free_ram
+
 if TYPE_CHECKING:
     from .build import Plan
     from .data import PatchDataset
+
+log = logging.getLogger(__name__)
 
 
 class PatchSampler(DistributedSampler[int]):
@@ -119,7 +125,8 @@ def make_loader(
         workers: instead of the plan's.
         rank: of this process under DDP; None: of the process group, once it is there.
         world_size: processes under DDP; likewise.
-        context: start method of the workers (``spawn``, ``fork``); None: Python's default.
+        context: start method of the workers (``spawn``, ``fork``); None: Python's default, but ``fork`` where
+            the plan caches in RAM, so that they share what this process holds.
     """
     dataset.prepare()
     sampler = PatchSampler(
@@ -130,6 +137,8 @@ def make_loader(
         world_size=world_size,
     )
     number = plan.loader.workers if workers is None else workers
+    if number:
+        context = _start_method(dataset, number, plan.devices, context)
     dataset.reader.close()
     return PatchLoader(
         dataset,
@@ -139,3 +148,23 @@ def make_loader(
         pin_memory=plan.loader.pin_memory and torch.cuda.is_available(),
         multiprocessing_context=context if number else None,
     )
+
+
+def _start_method(dataset: PatchDataset, workers: int, processes: int, context: str | None) -> str | None:
+    """How workers start. Where they cannot share a cache, and cannot each have one, nothing is cached."""
+    held = dataset.held_bytes()
+    if not held:
+        return context
+    if context is None and "fork" in multiprocessing.get_all_start_methods():
+        return "fork"
+    method = context or multiprocessing.get_start_method()
+    if method != "fork" and workers * held > free_ram(processes):
+        log.warning(
+            "each of %d workers would hold %.1f GiB, since %s shares no memory: nothing is cached; "
+            "start them by fork, or let the plan cache on disk",
+            workers,
+            held / 2**30,
+            method,
+        )
+        dataset.drop_cache()
+    return method

@@ -86,7 +86,7 @@ def choose_workers(
 
 
 def choose_cache(
-    *, dataset_bytes: int, compressed_streams: bool, ram_available: int
+    *, dataset_bytes: int, compressed_streams: bool, ram_available: int, processes: int = 1
 ) -> tuple[Literal["none", "ram", "disk"], Decision]:
     """Whether decoded volumes are kept.
 
@@ -98,16 +98,16 @@ def choose_cache(
         dataset_bytes: all volumes and labels, uncompressed.
         compressed_streams: whether any case is one.
         ram_available: bytes.
+        processes: that train on the machine: each holds a cache of its own (its workers share it).
     """
     if not compressed_streams:
         why = "patches are read straight from the files; nothing has to be inflated whole"
         return "none", Decision(by="data", why=why)
-    size = f"{dataset_bytes / 1024**3:.1f} GiB"
+    times = f", {processes} times (each process holds its own)," if processes > 1 else ""
+    size = f"{dataset_bytes / 1024**3:.1f} GiB uncompressed{times}"
     limit = ram_available * CACHE_RAM_SHARE
-    if dataset_bytes <= limit:
-        why = (
-            f"compressed files would be inflated for every patch; {size} uncompressed fit in half of the RAM"
-        )
+    if dataset_bytes * processes <= limit:
+        why = f"compressed files would be inflated for every patch; {size} fit in half of the RAM"
         return "ram", Decision(by="hardware", why=why)
-    why = f"compressed files would be inflated for every patch; {size} uncompressed exceed half of the RAM"
+    why = f"compressed files would be inflated for every patch; {size} exceed half of the RAM"
     return "disk", Decision(by="hardware", why=why)

@@ -9,8 +9,9 @@ intensities scaled to 0 to 1, three axes mirrored at random, and where resamplin
 MONAI and TorchIO read HDF5 by a function of ours, since neither does, and interpolate linearly where voxplan
 takes the cubic splines of nnU-Net. Without a cache every patch is read from its file: voxplan would hold the
 inflated streams of these few volumes (:data:`~voxplan.plans.case_reader.HELD_STREAM_BYTES`), which is turned
-off. The others can draw several patches from a volume once it is loaded, which amortizes loading and makes the
-samples of a batch dependent; where nothing is cached, that is measured beside (``4 a volume``). Caches are filled, and workers started, before the clock starts.
+off. The others can draw several patches from a volume once it is loaded, which amortizes loading and makes
+the samples of a batch dependent; where nothing is cached, that is measured beside (``4 a volume``). Caches
+are filled, and workers started, before the clock starts.
 """
 
 from __future__ import annotations

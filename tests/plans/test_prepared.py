@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -123,3 +124,29 @@ def test_without_room_patches_are_resampled_one_by_one(
     assert dataset.cases[0].keep is None
     assert not list(tmp_path.glob("cache/*.npy"))
     assert torch.equal(dataset[3]["image"], make("none")[3]["image"])
+
+
+def test_workers_share_a_cache_in_memory(
+    make: Callable[..., PatchDataset],
+    make_plan: PlanMaker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """By fork, where Python's default would be another; workers that cannot share must each have room."""
+    plan, dataset = make_plan(), make("ram")
+    if "fork" in multiprocessing.get_all_start_methods():
+        context: Any = make_loader(plan, dataset, steps=2, workers=2).multiprocessing_context
+        assert context.get_start_method() == "fork"
+    held = 12 * (21 + 21) * 50 * (4 + 2)
+    assert dataset.held_bytes() == held
+    monkeypatch.setattr("voxplan.plans.loading.free_ram", lambda _: held)
+    make_loader(plan, dataset, steps=2, workers=1, context="spawn")
+    assert dataset.held_bytes() == held
+    expected = [dataset[index]["image"] for index in range(4)]
+    loader = make_loader(plan, dataset, steps=1, workers=2, context="spawn")
+    assert dataset.held_bytes() == 0
+    assert (
+        "each of 2 workers would hold 0.0 GiB, since spawn shares no memory: nothing is cached" in caplog.text
+    )
+    torch.testing.assert_close(next(iter(loader))["image"], torch.stack(expected[:2]), atol=2e-5, rtol=1e-5)
+    assert make("none").held_bytes() == 0

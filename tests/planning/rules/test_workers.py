@@ -47,3 +47,13 @@ def test_cache() -> None:
     assert choose_cache(dataset_bytes=GIB, compressed_streams=False, ram_available=64 * GIB)[0] == "none"
     assert choose_cache(dataset_bytes=32 * GIB, compressed_streams=True, ram_available=64 * GIB)[0] == "ram"
     assert choose_cache(dataset_bytes=33 * GIB, compressed_streams=True, ram_available=64 * GIB)[0] == "disk"
+
+
+def test_each_training_process_holds_a_cache_of_its_own() -> None:
+    facts = {"compressed_streams": True, "ram_available": 64 * GIB, "processes": 4}
+    assert choose_cache(dataset_bytes=8 * GIB, **facts)[0] == "ram"
+    choice, decision = choose_cache(dataset_bytes=9 * GIB, **facts)
+    assert choice == "disk"
+    assert (
+        "9.0 GiB uncompressed, 4 times (each process holds its own), exceed half of the RAM" in decision.why
+    )
