@@ -53,6 +53,11 @@ class Tracker(TorchDispatchMode):
         self._names: dict[Any, str] = {}
         self._results = MetaResults() if device == "meta" else None
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Whether torch wraps every call against ``torch.compile``, which no trace runs under."""
+        return False
+
     def __exit__(self, *exception: Any) -> None:
         """Stop: what is freed after the trace, or whenever a cycle is collected, is no part of it."""
         super().__exit__(*exception)  # type: ignore[no-untyped-call]

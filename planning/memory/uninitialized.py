@@ -8,8 +8,20 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-INITIALIZERS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_})
-"""What ``torch.nn.init`` ends in for convolutions and norms."""
+INITIALIZERS = frozenset(
+    {
+        Tensor.normal_,
+        Tensor.uniform_,
+        Tensor.fill_,
+        Tensor.zero_,
+        torch.nn.init.normal_,
+        torch.nn.init.uniform_,
+        torch.nn.init.constant_,
+        torch.nn.init.kaiming_uniform_,
+    }
+)
+"""What convolutions and norms are filled by. Those of ``torch.nn.init`` hand themselves to a mode whole, with
+all arguments by keyword; what they call inside does not come by here."""
 
 
 class uninitialized(TorchFunctionMode):  # noqa: N801 - used as a context manager
@@ -19,6 +31,9 @@ class uninitialized(TorchFunctionMode):  # noqa: N801 - used as a context manage
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Skip initializers on the meta device, call everything else."""
-        if func in INITIALIZERS and isinstance(args[0], torch.Tensor) and args[0].is_meta:
-            return args[0]
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func in INITIALIZERS:
+            target = args[0] if args else kwargs.get("tensor")
+            if isinstance(target, Tensor) and target.is_meta:
+                return target
+        return func(*args, **kwargs)
