@@ -26,7 +26,7 @@ SUGGESTIONS = 6
 """Near names that an error lists."""
 
 _NOISE = re.compile(r"\b(nvidia|geforce|tesla|graphics|card|gpu)\b")
-_MIG = re.compile(r"\s*(?:\bmig\s*)?\b(?P<profile>\d+g\.\d+gb)(?:\+\w+)?\s*$", re.IGNORECASE)
+_MIG = re.compile(r"\s*(?:\bmig\s*)?\b(?P<profile>\d+g\.\d+gb)(?:[+-][a-z.]+)?\s*$", re.IGNORECASE)
 
 
 class UnknownGpuError(ValueError):
@@ -102,6 +102,32 @@ def _words(name: str) -> tuple[str, ...]:
     return tuple(re.sub(r"\b(\d{4})(ti|super)\b", r"\1 \2", text).split())
 
 
+def _candidates(name: str) -> list[CatalogueGpu]:
+    """The card of exactly this name or alias; else all cards that have all its words."""
+    words = _words(name)
+    exact = [gpu for gpu in catalogue() if words in {_words(known) for known in (gpu.name, *gpu.aliases)}]
+    if len(exact) == 1:
+        return exact
+    return [
+        gpu
+        for gpu in catalogue()
+        if words and any(set(words) <= set(_words(known)) for known in (gpu.name, *gpu.aliases))
+    ]
+
+
+def _only(name: str, candidates: list[CatalogueGpu]) -> CatalogueGpu:
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        msg = f"GPU {name!r} may be any of: {_listed(candidates)}; name one of them"
+        raise UnknownGpuError(msg)
+    msg = (
+        f"GPU {name!r} is not in the catalogue; near names: {_listed(_near(name))}; "
+        "for another card state its memory with --gpu-memory GB"
+    )
+    raise UnknownGpuError(msg)
+
+
 def find_gpu(name: str) -> CatalogueGpu:
     """The card of a name, however it is written: ``RTX 3090``, ``rtx3090``, ``NVIDIA A100-SXM4-80GB``.
 
@@ -111,25 +137,7 @@ def find_gpu(name: str) -> CatalogueGpu:
     Raises:
         UnknownGpuError: no such card, or several; with the names to choose from.
     """
-    words = _words(name)
-    exact = [gpu for gpu in catalogue() if words in {_words(known) for known in (gpu.name, *gpu.aliases)}]
-    if len(exact) == 1:
-        return exact[0]
-    containing = [
-        gpu
-        for gpu in catalogue()
-        if words and any(set(words) <= set(_words(known)) for known in (gpu.name, *gpu.aliases))
-    ]
-    if len(containing) == 1:
-        return containing[0]
-    if containing:
-        msg = f"GPU {name!r} may be any of: {_listed(containing)}; name one of them"
-        raise UnknownGpuError(msg)
-    msg = (
-        f"GPU {name!r} is not in the catalogue; near names: {_listed(_near(name))}; "
-        "for another card state its memory with --gpu-memory GB"
-    )
-    raise UnknownGpuError(msg)
+    return _only(name, _candidates(name))
 
 
 def _listed(gpus: list[CatalogueGpu]) -> str:
@@ -146,6 +154,8 @@ def _near(name: str) -> list[CatalogueGpu]:
 def stated_gpu(name: str) -> Gpu:
     """An absent card by its catalogue name, or one MIG slice of it (``A100 80GB 3g.40gb``).
 
+    A slice that only one of several cards has tells which one is meant (``A100 1g.5gb``).
+
     Raises:
         UnknownGpuError: unknown card or slice.
     """
@@ -154,7 +164,9 @@ def stated_gpu(name: str) -> Gpu:
         card = find_gpu(name)
         return _as_gpu(card.name, card.memory, card.compute_capability)
     profile = match["profile"].lower()
-    card = find_gpu(name[: match.start()])
+    named = name[: match.start()]
+    candidates = _candidates(named)
+    card = _only(named, [gpu for gpu in candidates if profile in gpu.mig] or candidates)
     if profile not in card.mig:
         known = ", ".join(card.mig) or "none"
         msg = f"{card.name} has no MIG slice {profile!r}; its slices: {known}"

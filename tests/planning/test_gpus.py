@@ -91,7 +91,37 @@ def test_mig_slice_of_a_card() -> None:
     assert sliced.total_memory == 40 * 1024**3
     assert sliced.name == "A100 80GB MIG 3g.40gb"
     assert stated_gpu("H100 MIG 1g.10gb").total_memory == 10 * 1024**3
+    assert stated_gpu("NVIDIA B300 SXM6 AC MIG 2g.67gb").total_memory == 67 * 1024**3
+    assert stated_gpu("GH200 480GB MIG 1g.12gb").total_memory == 12 * 1024**3
     with pytest.raises(UnknownGpuError, match=r"its slices: 1g\.6gb, 2g\.12gb, 4g\.24gb"):
         stated_gpu("A30 1g.5gb")
     with pytest.raises(UnknownGpuError, match="none"):
         stated_gpu("RTX 3090 1g.5gb")
+
+
+@pytest.mark.parametrize("suffix", ["+me", "+gfx", "+me.all", "-me"])
+def test_mig_slices_with_media_engines_or_without_have_the_same_memory(suffix: str) -> None:
+    assert stated_gpu(f"RTX PRO 6000 MIG 1g.24gb{suffix}").total_memory == 24 * 1024**3
+
+
+def test_a_slice_tells_which_of_several_cards_is_meant() -> None:
+    assert stated_gpu("A100 MIG 1g.5gb").name == "A100 40GB MIG 1g.5gb"
+    assert stated_gpu("A100 7g.80gb").name == "A100 80GB MIG 7g.80gb"
+    with pytest.raises(UnknownGpuError, match="A100 80GB, A100 40GB"):
+        stated_gpu("A100 1g.10gb")
+    with pytest.raises(UnknownGpuError, match="A100 80GB, A100 40GB"):
+        stated_gpu("A100 1g.99gb")
+
+
+def test_what_the_driver_reports_is_within_the_default_memory_fraction() -> None:
+    # MiB as nvidia-smi lists them for an idle card; the default plans with 0.9 of the nominal memory.
+    reported = {
+        "B300": 275040,
+        "H200": 143771,
+        "H100 80GB": 81559,
+        "A100 40GB": 40960,
+        "L4": 23034,
+        "T4": 15360,
+    }
+    for name, mib in reported.items():
+        assert 0.9 * find_gpu(name).memory <= 0.97 * mib * 1024**2, name
