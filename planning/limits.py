@@ -45,14 +45,15 @@ def decide_size(
         value = getattr(overrides, field)
         if value is not None:
             decisions.user(field, value)
+    patch, batch = (_limit(fit, stop) for stop in (choice.patch_stop, choice.batch_stop))
     decisions.add(
         "patch_size",
         DECIDED_BY[choice.patch_stop],
-        f"the largest at batch {choice.attempt.batch_size}, of equal extent on every axis, clipped to the "
-        f"median shape, on the architecture's divisors: {LIMITS[choice.patch_stop]}",
+        f"the {'largest' if choice.fits else 'smallest'} at batch {choice.attempt.batch_size}, of equal "
+        f"extent on every axis, clipped to the median shape, on the architecture's divisors: {patch}",
     )
     on_cpu = budget.kind == "cpu"
-    why = f"{'per step' if on_cpu else 'per GPU'}: {LIMITS[choice.batch_stop]}"
+    why = f"{'per step' if on_cpu else 'per GPU'}: {batch}"
     decisions.add("batch_size", DECIDED_BY[choice.batch_stop], f"{why}{_unused(fit, budget)}")
     why = "one training process on the CPU" if on_cpu else f"batch_size on each of {num_gpus} GPUs"
     decisions.add(
@@ -62,12 +63,25 @@ def decide_size(
     if fit.accumulation > 1:
         why = f"batch 2 does not fit: {fit.accumulation} steps of batch {choice.batch_size} make one"
     decisions.add("accumulation", "hardware", why)
-    why = "it fits without"
-    if choice.attempt.checkpointing:
-        why = "without it not even batch 1 of the smallest sensible patch fits"
-    decisions.add("checkpointing", "hardware", why)
+    decisions.add("checkpointing", "hardware", _why_checkpointing(fit))
     decisions.add("memory", "hardware", f"one step traced at this patch and batch; budget: {budget.why}")
-    decisions.add("limits", "rule", f"patch: {LIMITS[choice.patch_stop]}; batch: {LIMITS[choice.batch_stop]}")
+    decisions.add("limits", "rule", f"patch: {patch}; batch: {batch}")
+
+
+def _limit(fit: Fit, stop: Limit) -> str:
+    """A limit in words; where not even the least that was tried fits, nothing larger is spoken of."""
+    return LIMITS[stop] if fit.choice.fits or stop != "memory" else "even this one exceeds the budget"
+
+
+def _why_checkpointing(fit: Fit) -> str:
+    choice = fit.choice
+    if not choice.attempt.checkpointing:
+        return "it fits without" if choice.fits else "the architecture has none"
+    if not choice.fits:
+        return "it takes the least memory, and even so the plan does not fit"
+    least = min(attempt.batch_size for attempt in choice.tried)
+    what = "the patch that was set" if choice.patch_stop == "user" else "the smallest sensible patch"
+    return f"without it not even batch {least} of {what} fits"
 
 
 def _unused(fit: Fit, budget: Budget) -> str:
@@ -112,7 +126,9 @@ def alternatives(fit: Fit, memory: TracedMemory) -> tuple[Alternative, ...]:
             verdict = LIMITS[choice.batch_stop]
         else:
             verdict = "a larger one fits"
-        how = ", with checkpointing" if checkpointing and not chosen[2] else ""
+        how = (
+            "" if checkpointing == chosen[2] else f", {'with' if checkpointing else 'without'} checkpointing"
+        )
         listed.append(
             Alternative(
                 patch_size=patch, batch_size=batch, total=totals[key], fits=fits, verdict=verdict + how

@@ -32,7 +32,7 @@ def choose_precision(
     )
     if preferred and chosen == preferred[0]:
         return chosen, Decision(
-            by="architecture", why=f"its authors train in {chosen}, and the GPU can ({has})"
+            by="architecture", why=f"its recipe puts {chosen} first, and the GPU can ({has})"
         )
     skipped = ", ".join(precision for precision in preferred if not able[precision])
     why = f"{chosen}: the GPU has no {skipped or 'other'} tensor cores ({has})"

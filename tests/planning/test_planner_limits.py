@@ -57,6 +57,45 @@ def test_the_users_sizes_are_named_as_limits(make_fingerprint: Make, make_hardwa
     assert document.plans["monai_unet/3d_fullres"].limits == {"patch_size": "user", "batch_size": "user"}
 
 
+def test_reasons_of_a_demand_that_does_not_fit_are_true_of_it(
+    make_fingerprint: Make, make_hardware: Make
+) -> None:
+    document = make_plans(
+        make_fingerprint(shapes=((256, 512, 512),) * 4),
+        make_hardware(4),
+        architectures=["unet"],
+        only=["3d_fullres"],
+        overrides={"patch_size": [256, 256, 256]},
+    )
+    plan = document.plans["unet/3d_fullres"]
+    assert not plan.memory.fits
+    assert (plan.batch_size, plan.checkpointing) == (1, True)
+    assert "even this one exceeds the budget" in plan.decisions["batch_size"].why
+    assert "even this one exceeds the budget" in plan.decisions["limits"].why
+    assert (
+        plan.decisions["checkpointing"].why == "it takes the least memory, and even so the plan does not fit"
+    )
+    by_verdict = {alternative.verdict: alternative for alternative in plan.alternatives}
+    assert by_verdict["chosen by the user, does not fit"].total == plan.memory.total
+    assert "exceeds the budget, without checkpointing" in by_verdict
+
+
+def test_checkpointing_for_a_patch_that_the_user_set_says_so(
+    make_fingerprint: Make, make_hardware: Make
+) -> None:
+    document = make_plans(
+        make_fingerprint(shapes=((256, 512, 512),) * 4),
+        make_hardware(9),
+        architectures=["unet"],
+        only=["3d_fullres"],
+        overrides={"patch_size": [192, 192, 192]},
+    )
+    plan = document.plans["unet/3d_fullres"]
+    assert plan.memory.fits
+    assert plan.checkpointing
+    assert plan.decisions["checkpointing"].why == "without it not even batch 1 of the patch that was set fits"
+
+
 def test_base_features_make_a_network_narrower(make_fingerprint: Make, make_hardware: Make) -> None:
     sizes = {"patch_size": [32, 64, 64], "batch_size": 2}
     options: dict[str, Any] = {"architectures": ["unet", "mednext_s"], "only": ["3d_fullres"]}
