@@ -10,7 +10,6 @@ from voxplan.plans.schema import (
     ArchitectureChoice,
     ExperimentPlan,
     Hardware,
-    InferenceChoice,
     Ints,
     LoaderChoice,
     MemoryPrediction,
@@ -20,6 +19,7 @@ from .dataset_plan import DataFacts
 from .decisions import Decisions
 from .fitting import Fit, fit_plan
 from .hardware import Budget
+from .inference_choice import choose_inference
 from .limits import alternatives, decide_size, user_excess
 from .overrides import PlanOverrides
 from .rules.compute import sample_limit
@@ -28,8 +28,6 @@ from .search import PatchSpace
 from .traced_memory import Models, TracedMemory
 from .training_choice import TrainingChoice, choose_training
 
-INFERENCE_BATCH = 4
-"""Windows at once at most; more does not speed up a GPU that a training batch already fills."""
 PADDING_FACTOR = 2.0
 """Patch edge over median edge from which padding is worth a warning."""
 
@@ -117,6 +115,8 @@ def _assemble(
     decide_size(fit, assignment.overrides, assignment.budget, decisions, num_gpus=assignment.num_gpus)
     _decide_data(assignment, decisions)
     loader = _loader(assignment, fit, decisions, warnings)
+    inference, excess = choose_inference(choice, memory, assignment.overrides, decisions)
+    warnings += excess
     arguments = choice.candidate.arguments
     return ExperimentPlan(
         architecture=ArchitectureChoice(name=assignment.architecture.name, arguments=arguments),
@@ -134,7 +134,7 @@ def _assemble(
         optimizer=training.optimizer,
         schedule=training.schedule,
         loader=loader,
-        inference=_inference(assignment, fit, memory, decisions),
+        inference=inference,
         memory=_memory(assignment, fit),
         limits={"patch_size": choice.patch_stop, "batch_size": choice.batch_stop},
         alternatives=alternatives(fit, memory),
@@ -212,32 +212,6 @@ def _loader(assignment: Assignment, fit: Fit, decisions: Decisions, warnings: li
     if overrides.oversample_foreground is not None:
         choice = choice.model_copy(update={"oversample_foreground": overrides.oversample_foreground})
     return choice
-
-
-def _inference(
-    assignment: Assignment, fit: Fit, memory: TracedMemory, decisions: Decisions
-) -> InferenceChoice:
-    overrides = assignment.overrides
-    window = fit.choice.candidate.patch
-    if overrides.inference_window is not None:
-        window = overrides.inference_window
-        assignment.architecture.validate(
-            fit.choice.candidate.arguments, dimensions=assignment.dimensions, patch_size=window
-        )
-        decisions.user("inference_window", window)
-    batch_size = overrides.inference_batch_size or min(INFERENCE_BATCH, fit.choice.batch_size)
-    if overrides.inference_batch_size is not None:
-        decisions.user("inference_batch_size", batch_size)
-    overlap = 0.5 if overrides.inference_overlap is None else overrides.inference_overlap
-    if overrides.inference_overlap is not None:
-        decisions.user("inference_overlap", overlap)
-    decisions.add("inference", "rule", "the patch as window, half overlapping, as nnU-Net predicts")
-    return InferenceChoice(
-        window=window,
-        overlap=overlap,
-        batch_size=batch_size,
-        memory=memory.inference(fit.choice.candidate, window, batch_size),
-    )
 
 
 def _memory(assignment: Assignment, fit: Fit) -> MemoryPrediction:

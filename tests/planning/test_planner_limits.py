@@ -96,6 +96,36 @@ def test_checkpointing_for_a_patch_that_the_user_set_says_so(
     assert plan.decisions["checkpointing"].why == "without it not even batch 1 of the patch that was set fits"
 
 
+def test_inference_that_does_not_fit_is_planned_with_fewer_windows_or_said_so(
+    make_fingerprint: Make, make_hardware: Make
+) -> None:
+    def plan(**overrides: Any) -> Any:
+        document = make_plans(
+            make_fingerprint(shapes=((256, 512, 512),) * 40),
+            make_hardware(4),
+            architectures=["monai_unet"],
+            only=["3d_fullres"],
+            overrides={"patch_size": [64, 64, 64], "batch_size": 8, **overrides},
+        )
+        return document.plans["monai_unet/3d_fullres"]
+
+    usual = plan()
+    assert (usual.inference.window, usual.inference.batch_size) == ((64, 64, 64), 4)
+    fewer = plan(inference_window=[256, 256, 256])
+    assert fewer.inference.batch_size < 4
+    assert fewer.inference.memory <= fewer.memory.budget
+    assert fewer.decisions["inference_batch_size"].by == "hardware"
+    assert not fewer.warnings
+    demanded = plan(inference_window=[256, 256, 256], inference_batch_size=4)
+    assert demanded.inference.batch_size == 4
+    needed = demanded.inference.memory / GIB
+    assert demanded.inference.memory > demanded.memory.budget
+    assert any(
+        warning.startswith("DOES NOT FIT: inference") and f"needs {needed:.1f} GiB" in warning
+        for warning in demanded.warnings
+    )
+
+
 def test_base_features_make_a_network_narrower(make_fingerprint: Make, make_hardware: Make) -> None:
     sizes = {"patch_size": [32, 64, 64], "batch_size": 2}
     options: dict[str, Any] = {"architectures": ["unet", "mednext_s"], "only": ["3d_fullres"]}
