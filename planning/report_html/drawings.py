@@ -43,7 +43,7 @@ def gib(count: float) -> str:
 
 def memory_chart(plans: Mapping[str, MemoryPrediction]) -> Chart:
     """One bar a plan, its parts side by side, and the budget."""
-    left, right, row, top = 170.0, 20.0, 44.0, 30.0
+    left, right, row, top = 200.0, 130.0, 44.0, 30.0
     height = top + row * len(plans) + 36
     largest = max(max(memory.total, memory.budget) for memory in plans.values())
     across = Scale(low=0.0, high=largest * 1.04 / GIB, start=left, stop=WIDTH - right)
@@ -59,19 +59,16 @@ def memory_chart(plans: Mapping[str, MemoryPrediction]) -> Chart:
         parts += _bar(memory, across, y + 8, row - 16)
         x = across(memory.budget / GIB)
         parts.append(line(x, y + 2, x, y + row - 2, "budget"))
-        end = max(across(memory.total / GIB), left)
-        said = gib(memory.total) + ("" if memory.fits else ", does not fit")
-        # beside the bar where there is room before the next line, else within it
-        inside = end + 110 > WIDTH - right or 0 < x - end < 110
-        parts.append(
-            text(said, end - 6 if inside else end + 6, y + row / 2 + 4, "", "end" if inside else None)
-        )
+        # in a column of their own: over a bar or a line they could not be read
+        parts.append(text(gib(memory.total), WIDTH - right + 12, y + row / 2 + 4, "label"))
+        if not memory.fits:
+            parts.append(text("does not fit", WIDTH - right + 12, y + row / 2 + 17, "budget-text"))
         described.append(f"{name}: {gib(memory.total)} of {gib(memory.budget)}")
     budgets = {memory.budget for memory in plans.values()}
     if len(budgets) == 1:
         budget = budgets.pop()
         x = across(budget / GIB)
-        parts.append(text(f"budget {gib(budget)}", min(x, WIDTH - 70), top - 10, "budget-text", "middle"))
+        parts.append(text(f"budget {gib(budget)}", min(x, WIDTH - right), top - 10, "budget-text", "middle"))
     return drawing("memory", WIDTH, height, "Predicted memory by part", "; ".join(described) + ".", parts)
 
 
@@ -119,11 +116,11 @@ def timeline_chart(key: str, name: str, timeline: Timeline, budget: int) -> Char
     parts.append(element("circle", cx=x, cy=y, r=3.5, class_="dot odd"))
     anchor, dx = ("end", -8) if x > WIDTH * 0.6 else ("start", 8)
     operator = timeline.peak_operator.removeprefix("aten.").removesuffix(".default")
-    parts.append(text(f"peak: {operator}", x + dx, max(y - 6, 11), "label small", anchor))
+    parts.append(text(f"peak: {operator}", x + dx, max(y - 6, 11), "label small over", anchor))
     if shown:
         y = up(budget / GIB)
         parts.append(line(left, y, WIDTH - right, y, "budget"))
-        parts.append(text(f"budget {gib(budget)}", WIDTH - right, y - 5, "budget-text", "end"))
+        parts.append(text(f"budget {gib(budget)}", WIDTH - right, y - 5, "budget-text over", "end"))
     else:
         parts.append(text(f"the budget, {gib(budget)}, lies above", WIDTH - right, 12, "budget-text", "end"))
     described = (

@@ -19,8 +19,12 @@ from .timeline import trace_timeline
 HERE = "voxplan.planning.report_html"
 MOST_TRACED = 8
 """Plans whose step and stages are drawn; each takes some seconds."""
-LONGEST_VALUE = 120
-"""Characters of a decided value; splits and tables of numbers are longer and stand in the JSON file."""
+LONGEST_VALUE = 160
+"""Characters of a decided value; tables of numbers are longer and stand in the plans file."""
+PARTS_OF_A_PLAN = ("optimizer", "schedule", "loss", "loader", "inference", "architecture")
+"""Where a decided value may stand that is no field of the plan itself."""
+EDGES = ("patch_size", "median_shape", "spacing", "target_spacing", "window", "divisors", "minimum_patch")
+"""Fields that are lengths along the axes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +66,7 @@ def write_report(document: PlansDocument, path: Path) -> None:
         "dataset_decisions": _decisions("dataset-decisions", document.dataset, document.dataset.decisions),
         "normalization": _normalization(document.dataset),
         "warnings": _warnings(document),
+        "each": _each(document),
         "gib": gib,
         "times": times,
         "spaced": lambda spacing: " × ".join(f"{value:.4g}" for value in spacing),
@@ -120,6 +125,7 @@ def _stage_table(key: str, stages: Sequence[Stage]) -> Table:
 
 def _comparison(document: PlansDocument, keys: Mapping[str, str]) -> Table:
     rows = []
+    measured = any(plan.memory.measured for plan in document.plans.values())
     for name, plan in document.plans.items():
         star = " ★" if name == document.recommended else ""
         voxels = 1
@@ -138,21 +144,26 @@ def _comparison(document: PlansDocument, keys: Mapping[str, str]) -> Table:
                     plan.memory.total / plan.memory.budget, f"{plan.memory.total / plan.memory.budget:.0%}"
                 ),
                 words("yes" if plan.memory.fits else "NO"),
-                words(_measured(plan)),
+                *([words(_measured(plan))] if measured else []),
             ]
         )
     heads = columns(
         "Plan",
         "#Patch",
-        "#Batch per GPU",
+        f"#Batch {_each(document)}",
         "Precision",
         "#Optimizer",
         "#Memory",
         "#Of the budget",
         "Fits",
-        "Measured",
+        *(["Measured"] if measured else []),
     )
     return Table(key="comparison", caption="Plans", columns=heads, rows=rows)
+
+
+def _each(document: PlansDocument) -> str:
+    """What a batch is counted by."""
+    return "per GPU" if document.hardware.gpus else "per step"
 
 
 def _measured(plan: ExperimentPlan) -> str:
@@ -179,34 +190,50 @@ def _decisions(key: str, holder: ExperimentPlan | DatasetPlan, decisions: Mappin
         [words(field), words(_value(holder, field)), words(decision.by), words(decision.why)]
         for field, decision in decisions.items()
     ]
-    heads = columns("Value", "Chosen", "Decided by", "Why")
+    heads = columns("Value", "~Chosen", "Decided by", "~Why")
     return Table(key=key, caption="Decisions", columns=heads, rows=rows)
 
 
 def _value(holder: Any, field: str) -> str:
-    """A decided value in short; nothing for one that is long or stands under another name."""
-    value = holder
+    """A decided value in short; where it is long, where in the file it stands."""
     if field == "memory":
-        return ""
-    for part in field.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
+        return f"{gib(holder.memory.total)} of {gib(holder.memory.budget)}"
+    if field == "architecture":
+        return str(holder.architecture.name)
+    if field == "splits":
+        return f"{len(holder.splits)} folds"
+    if field == "normalization":
+        return ", ".join(f"{one.channel}: {one.scheme}" for one in holder.normalization)
+    value = _found(holder, field)
     if value is None:
-        return ""
-    text = _short(value.model_dump(mode="json") if hasattr(value, "model_dump") else value)
-    return text if len(text) <= LONGEST_VALUE else ""
+        return "none"
+    text = _short(value.model_dump(mode="json") if hasattr(value, "model_dump") else value, field)
+    return text if len(text) <= LONGEST_VALUE else f"see {field} in the plans file"
 
 
-def _short(value: Any) -> str:
-    """``sgd (lr 0.01, momentum 0.99)`` and the like."""
+def _found(holder: Any, field: str) -> Any:
+    """The value of a field, or of one of its own parts: ``lr`` stands in the optimizer."""
+    for owner in (holder, *(getattr(holder, name, None) for name in PARTS_OF_A_PLAN)):
+        value = owner
+        for part in field.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
+        if value is not None:
+            return value
+    return None
+
+
+def _short(value: Any, field: str = "") -> str:
+    """``name: sgd, lr: 0.01, momentum: 0.99`` and the like; edges as ``28 × 96 × 112``."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list | tuple):
-        return " × ".join(_short(one) for one in value)
+        parts = [_short(one) for one in value]
+        return " × ".join(parts) if field in EDGES else f"({', '.join(parts)})"
     if isinstance(value, dict):
         return ", ".join(
-            f"{name}: {gib(one) if name == 'memory' else _short(one)}"
+            f"{name}: {gib(one) if name == 'memory' else _short(one, name)}"
             for name, one in value.items()
             if one is not None
         )
@@ -228,7 +255,7 @@ def _alternatives(key: str, plan: ExperimentPlan) -> Table:
                 words(candidate.verdict),
             ]
         )
-    heads = columns("#Patch", "#Batch", "#Memory", "Fits", "Verdict")
+    heads = columns("#Patch", "#Batch", "#Memory", "Fits", "~Verdict")
     return Table(key=key, caption="Alternatives that were considered", columns=heads, rows=rows)
 
 
@@ -247,7 +274,7 @@ def _settings(plan: ExperimentPlan) -> tuple[tuple[str, str], ...]:
         ("Optimizer", optimizer),
         ("Schedule", f"{schedule.name}, {schedule.epochs} epochs of {schedule.steps_per_epoch} steps"),
         ("Loss", f"{plan.loss.name}{heads}"),
-        ("Loader", f"{loader.workers} workers, cache: {loader.cache}"),
+        ("Loader", f"{loader.workers} worker{'' if loader.workers == 1 else 's'}, cache: {loader.cache}"),
         ("Inference window", inference),
     )
 

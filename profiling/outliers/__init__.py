@@ -21,7 +21,8 @@ CHECKS: Final[tuple[Check, ...]] = (
     Check(
         "spacing",
         "another spacing than most cases, or none",
-        "80 % of at least 5 cases agree to 5 %, and it is over 10 % off on some axis; or 80 % state one",
+        "80 % of at least 5 cases agree to 5 %, and it is over 10 % off on some axis; or 80 % state one; or "
+        "log2 of it: modified z-score over 3.5, and a factor of 4 from the median",
         "no",
         geometry.odd_spacings,
     ),

@@ -14,9 +14,12 @@ from .base import FEWEST_CASES, MAIN_SHARE, DataSet, far_from_median, majority, 
 SHAPE_FACTOR = 2.0
 """An edge at least so many times longer or shorter than the median stands out, if few cases differ so."""
 
+SPACING_FACTOR = 4.0
+"""Likewise of a spacing, where no spacing is that of most cases: a wrong unit, or a point misplaced."""
+
 
 def odd_spacings(data: DataSet) -> Iterator[Outlier]:
-    """Cases far from the spacing that most cases have, or without one where most state it."""
+    """Cases far from the spacing that most cases have (else from the median), or without one."""
     unit = reference_unit(data.cases)
     spacings = spacings_in(unit, data.cases)[0]
     known = np.array([s for s in spacings if s is not None], np.float64).reshape(-1, 3)
@@ -24,7 +27,9 @@ def odd_spacings(data: DataSet) -> Iterator[Outlier]:
         return
     clusters = spacing_clusters(known)
     main, count = clusters[0].spacing, clusters[0].cases
-    for case, spacing in zip(data.cases, spacings, strict=True):
+    logs = np.log2(np.array([spacing or (np.nan,) * 3 for spacing in spacings], np.float64))
+    far = {place for axis in logs.T for place in far_from_median(axis.tolist(), np.log2(SPACING_FACTOR))}
+    for place, (case, spacing) in enumerate(zip(data.cases, spacings, strict=True)):
         if spacing is None:
             reason = f"states no spacing, while {len(known)} of {len(spacings)} cases do"
             yield Outlier(case_id=case.id, kind="spacing", reason=reason)
@@ -33,6 +38,10 @@ def odd_spacings(data: DataSet) -> Iterator[Outlier]:
                 f"spacing {numbers(spacing)} {unit}, while {count} of {len(known)} cases have about "
                 f"{numbers(main)}"
             )
+            yield Outlier(case_id=case.id, kind="spacing", reason=reason)
+        elif place in far and not _close(spacing, main):
+            usual = numbers(np.median(known, axis=0).tolist())
+            reason = f"spacing {numbers(spacing)} {unit}, while the median is {usual}"
             yield Outlier(case_id=case.id, kind="spacing", reason=reason)
 
 
@@ -45,9 +54,10 @@ def odd_shapes(data: DataSet) -> Iterator[Outlier]:
     """Cases with an edge far longer or shorter than usual."""
     if len(data.cases) < FEWEST_CASES:
         return
-    edges = np.log2(np.array([case.shape for case in data.cases], np.float64))
+    shapes = np.array([case.shape for case in data.cases], np.float64)
+    edges = np.log2(shapes)
     odd = {place for axis in edges.T for place in far_from_median(axis.tolist(), np.log2(SHAPE_FACTOR))}
-    usual = numbers(np.exp2(np.median(edges, axis=0)).tolist())
+    usual = numbers(np.median(shapes, axis=0).tolist())
     for place in sorted(odd):
         case = data.cases[place]
         reason = f"shape {' x '.join(map(str, case.shape))}, while the median is {usual}"

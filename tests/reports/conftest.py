@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over a pipe: no driver, no port, nothing but the browser itself."""
+"""A headless Chromium, driven over a pipe: no driver, no port, nothing but the browser; and two reports."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from voxplan.scripts.phantom import write_phantom
+from voxplan.scripts.plan_experiment import main as plan
+from voxplan.scripts.profile_dataset import main as profile
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 NO_BROWSER = "no Chromium was found"
@@ -214,3 +218,56 @@ def browser() -> Iterator[Browser]:
             yield driven
         finally:
             driven.close()
+
+
+@pytest.fixture(scope="session")
+def hostile() -> str:
+    """The name of a case that is markup."""
+    return "<img src=x onerror=alert(1)><script>alert(2)<!--"
+
+
+@pytest.fixture(scope="session")
+def broken() -> str:
+    """The name of a case that cannot be read, and is markup too."""
+    return "<svg onload=alert(3)>broken"
+
+
+@pytest.fixture(scope="session")
+def dataset_report(tmp_path_factory: pytest.TempPathFactory, hostile: str, broken: str) -> Path:
+    """Six cases, one with a name that is markup, and one more that cannot be read."""
+    folder = tmp_path_factory.mktemp("report")
+    write_phantom(folder / "data")
+    data = folder / "data" / "hdf5"
+    shutil.copy(data / "cell_00.h5", data / f"{hostile}.h5")
+    (data / f"{broken}.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(200))
+    report = folder / "report.html"
+    keys = ["--image-key", "raw", "--label-key", "labels"]
+    words = [
+        str(data),
+        *keys,
+        "-o",
+        str(folder / "fingerprint.json"),
+        "--report",
+        str(report),
+        "-j",
+        "1",
+        "-q",
+    ]
+    assert profile(words) == 0
+    return report
+
+
+@pytest.fixture(scope="session")
+def plans_report(dataset_report: Path) -> Path:
+    report = dataset_report.with_name("plans.html")
+    fingerprint, output = report.with_name("fingerprint.json"), report.with_name("plans.json")
+    words = ["--gpu-memory", "4", "--architecture", "unet", "-o", str(output), "--report", str(report), "-q"]
+    assert plan([str(fingerprint), *words]) == 0
+    return report
+
+
+@pytest.fixture(params=["dataset_report", "plans_report"])
+def report(request: pytest.FixtureRequest) -> Path:
+    """Each of the two."""
+    path: Path = request.getfixturevalue(request.param)
+    return path

@@ -21,52 +21,7 @@ from voxplan.profiling.fingerprint import (
 )
 from voxplan.profiling.report.html.report import write_report
 from voxplan.scripts.phantom import write_phantom
-from voxplan.scripts.plan_experiment import main as plan
 from voxplan.scripts.profile_dataset import main as profile
-
-HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)<!--"
-BROKEN = "<svg onload=alert(3)>broken"
-
-
-@pytest.fixture(scope="module")
-def dataset_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six cases, one with a name that is markup, and one more that cannot be read."""
-    folder = tmp_path_factory.mktemp("report")
-    write_phantom(folder / "data")
-    data = folder / "data" / "hdf5"
-    shutil.copy(data / "cell_00.h5", data / f"{HOSTILE}.h5")
-    (data / f"{BROKEN}.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(200))
-    report = folder / "report.html"
-    keys = ["--image-key", "raw", "--label-key", "labels"]
-    words = [
-        str(data),
-        *keys,
-        "-o",
-        str(folder / "fingerprint.json"),
-        "--report",
-        str(report),
-        "-j",
-        "1",
-        "-q",
-    ]
-    assert profile(words) == 0
-    return report
-
-
-@pytest.fixture(scope="module")
-def plans_report(dataset_report: Path) -> Path:
-    report = dataset_report.with_name("plans.html")
-    fingerprint, output = report.with_name("fingerprint.json"), report.with_name("plans.json")
-    words = ["--gpu-memory", "4", "--architecture", "unet", "-o", str(output), "--report", str(report), "-q"]
-    assert plan([str(fingerprint), *words]) == 0
-    return report
-
-
-@pytest.fixture(params=["dataset_report", "plans_report"])
-def report(request: pytest.FixtureRequest) -> Path:
-    """Each of the two."""
-    path: Path = request.getfixturevalue(request.param)
-    return path
 
 
 def test_opens_without_a_word_and_asks_for_nothing(browser: Any, report: Path) -> None:
@@ -142,9 +97,9 @@ def test_drawings_of_plans(browser: Any, plans_report: Path) -> None:
     assert "Not drawn" not in plans_report.read_text(encoding="utf-8")
 
 
-def test_markup_in_names_stays_text(browser: Any, dataset_report: Path) -> None:
+def test_markup_in_names_stays_text(browser: Any, dataset_report: Path, hostile: str) -> None:
     browser.open(dataset_report)
-    assert browser.run("document.body.innerText").count(HOSTILE) >= 2
+    assert browser.run("document.body.innerText").count(hostile) >= 2
     assert browser.run("document.querySelectorAll('[onerror], [onload], img[src=x]').length") == 0
     assert browser.run("document.scripts.length - document.querySelectorAll('script[type]').length") == 1
 
@@ -174,12 +129,12 @@ def test_tables_sort_by_number_and_back(browser: Any, dataset_report: Path) -> N
     assert len(set(ascending)) > 3
 
 
-def test_a_failing_case_is_found_by_search(browser: Any, dataset_report: Path) -> None:
+def test_a_failing_case_is_found_by_search(browser: Any, dataset_report: Path, broken: str) -> None:
     browser.open(dataset_report)
     browser.run("document.getElementById('search').focus()")
     browser.type("BROKEN")
     browser.run("new Promise((done) => setTimeout(done, 250))")
-    assert column(browser, "failures-table", 0) == [BROKEN]
+    assert column(browser, "failures-table", 0) == [broken]
     assert column(browser, "cases-table", 0) == []
     assert browser.run("[...document.querySelectorAll('.card')].every((c) => c.hidden)") is True
     assert "1 in “Cases that could not be profiled”" in browser.run(

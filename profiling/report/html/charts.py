@@ -15,6 +15,10 @@ WIDTH, LEFT, RIGHT = 460.0, 64.0, 16.0
 ROW_HEIGHTS = (90.0, 46.0)
 """Of a row where there are three and fewer, and of more."""
 TOP, BOTTOM = 10.0, 40.0
+LETTER = 9.6
+"""Width of a letter of a row's label at most: bold, and larger on a narrow screen."""
+CHARACTER = 6.6
+"""Width of a letter in a tick's text, about."""
 MOST_NAMED = 300
 """Cases up to which every dot says which case it is."""
 GOLDEN = 0.6180339887498949
@@ -46,12 +50,13 @@ def strip_chart(
         return None
     row_height = ROW_HEIGHTS[len(strips) > 3]
     height = TOP + row_height * len(strips) + BOTTOM
-    scale = scale_of([v for strip in strips for v in strip.values], LEFT, WIDTH - RIGHT, log=log)
+    left = max(LEFT, 14 + LETTER * max(len(strip.label) for strip in strips))
+    scale = scale_of([v for strip in strips for v in strip.values], left, WIDTH - RIGHT, log=log)
     parts = [*_bottom_axis(scale, height - BOTTOM, unit, TOP)]
     described = []
     for row, strip in enumerate(strips):
         middle = TOP + row_height * (row + 0.5)
-        parts.append(text(strip.label, LEFT - 12, middle + 4, "label", "end"))
+        parts.append(text(strip.label, left - 12, middle + 4, "label", "end"))
         places = [
             (scale(value), middle + (((n * GOLDEN) % 1) - 0.5) * row_height * 0.55)
             for n, value in enumerate(strip.values)
@@ -104,7 +109,9 @@ class CaseRange:
     high: float
 
 
-def range_chart(key: str, title: str, unit: str, ranges: Sequence[CaseRange]) -> Chart | None:
+def range_chart(
+    key: str, title: str, unit: str, ranges: Sequence[CaseRange], odd: Collection[str] = ()
+) -> Chart | None:
     """One bar a case, from its low to its high value, with its median; in the order given."""
     if not ranges:
         return None
@@ -114,10 +121,11 @@ def range_chart(key: str, title: str, unit: str, ranges: Sequence[CaseRange]) ->
     step = (width - LEFT - RIGHT) / len(ranges)
     thick = min(10.0, max(1.0, step * 0.55))
     named = len(ranges) <= MOST_NAMED
+    longest = max(len(one.case) for one in ranges)
     path = []
     for n, one in enumerate(ranges):
         x, high, low = LEFT + step * (n + 0.5), vertical(one.high), vertical(one.low)
-        if named:
+        if named or one.case in odd:
             told = f"{one.case}: {number(one.low)} to {number(one.high)}, median {number(one.middle)}"
             body = element(
                 "rect",
@@ -127,16 +135,18 @@ def range_chart(key: str, title: str, unit: str, ranges: Sequence[CaseRange]) ->
                 width=thick,
                 height=max(1.0, low - high),
                 rx=min(2.0, thick / 2),
-                class_="bar",
+                class_="bar odd" if one.case in odd else "bar",
             )
             parts.append(body)
+            if longest * CHARACTER < step - 6:
+                parts.append(text(one.case, x, height - BOTTOM + 15, "tick", "middle"))
         else:
             path.append(f"M{x:.1f} {low:.0f}V{high:.0f}")
     if path:
         parts.append(element("path", d="".join(path), class_="bars", stroke_width=thick))
     middles = [(LEFT + step * (n + 0.5), vertical(one.middle)) for n, one in enumerate(ranges)]
-    parts.append(dots(middles, "middles"))
-    parts.append(text(f"{len(ranges)} cases, by id", (LEFT + width) / 2, height - 12, "axis", "middle"))
+    parts.append(dots(middles, "middles" if named else "middles thin"))
+    parts.append(text(f"{len(ranges):,} cases, by id", (LEFT + width) / 2, height - 8, "axis", "middle"))
     medians = [one.middle for one in ranges]
     description = (
         f"Medians of the cases from {number(min(medians))} to {number(max(medians))}; "
@@ -162,7 +172,14 @@ def _marks(
 
 
 def _dot(place: tuple[float, float], title: str, class_: str) -> Markup:
-    return element("circle", element("title", title), cx=place[0], cy=place[1], r=3.5, class_=class_)
+    return element(
+        "circle",
+        element("title", title),
+        cx=place[0],
+        cy=place[1],
+        r=5.0 if "odd" in class_ else 3.5,
+        class_=class_,
+    )
 
 
 def _bottom_axis(scale: Scale, y: float, label: str, top: float) -> Iterator[Markup]:

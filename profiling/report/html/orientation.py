@@ -10,6 +10,8 @@ UPWARD = ("S", "A")
 LEFTWARD = ("R", "A")
 """Radiologists see the patient's right, and the nose, on the left."""
 AXIS_NAMES = "zyx"
+PLANES = {"S": "axial", "I": "axial", "A": "coronal", "P": "coronal", "R": "sagittal", "L": "sagittal"}
+"""By the direction that the plane stands across."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,13 @@ class View:
     def name(self) -> str:
         """``y × x``."""
         return f"{AXIS_NAMES[self.down]} × {AXIS_NAMES[self.right]}"
+
+
+def plane_name(axis: int, orientation: str | None) -> str:
+    """What anatomists call the plane across an axis (ZYX index); empty where it is not known."""
+    if orientation is None or len(orientation) != 3:
+        return ""
+    return PLANES.get(orientation[axis], "")
 
 
 def view_across(axis: int, orientation: str | None) -> View:

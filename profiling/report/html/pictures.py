@@ -16,7 +16,7 @@ from ...fingerprint import CaseFingerprint, IntensityStatistics
 from ...formats import open_volume
 from ...formats.base import CaseSource, FormatError, ReadOptions, Volume
 from .colours import FULL_PALETTE, LabelColours
-from .orientation import AXIS_NAMES, View, view_across
+from .orientation import AXIS_NAMES, View, plane_name, view_across
 from .planes import Indices, bytes_read, fullest_planes, read_planes
 from .png import encode_indexed
 
@@ -29,6 +29,10 @@ SEARCH_BYTES = 256 << 20
 """Size of a label map up to which fuller planes are looked for where the middle ones hold no foreground."""
 THINNEST = 0.015
 """Share of the longer edge below which a panel could not be seen: drawn so thick, and said."""
+FLAT = 0.8
+"""Two panels that are together lower than this share of the first one stand below each other beside it."""
+TALLEST = 1.25
+"""Height over width of the row of panels at most; of longer volumes the row is drawn narrower."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,8 @@ class Panel:
     view: View
     axis: str
     """Name of the axis that it stands across."""
+    anatomical: str
+    """``axial``, ``coronal``, ``sagittal``; empty where the file does not say which way its axes point."""
     index: int
     of: int
     image: str
@@ -47,7 +53,7 @@ class Panel:
     labels_alt: str
     width: float
     height: float
-    """In units of spacing; the same for all panels of a case."""
+    """In one unit for all panels of a case; only their ratios mean anything."""
     to_scale: bool
 
 
@@ -58,6 +64,36 @@ class Triptych:
     channel: str
     panels: tuple[Panel, ...]
 
+    @property
+    def flat(self) -> bool:
+        """Whether the second and third panel are so low that they stand below each other."""
+        return (
+            len(self.panels) == 3 and sum(p.height for p in self.panels[1:]) <= FLAT * self.panels[0].height
+        )
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Of each panel, the share of the row's width; they sum up to 1 (or 2, where two share a column)."""
+        widths = [panel.width for panel in self.panels]
+        row = widths[0] + max(widths[1:]) if self.flat else sum(widths)
+        return tuple(width / row for width in widths)
+
+    @property
+    def widest(self) -> float:
+        """Width of the widest panel."""
+        return max(panel.width for panel in self.panels)
+
+    @property
+    def widest_of_stack(self) -> float:
+        """Width of the widest panel but the first."""
+        return max((panel.width for panel in self.panels[1:]), default=self.widest)
+
+    @property
+    def breadth(self) -> float:
+        """Share of the room that the row takes, so that it is not taller than :data:`TALLEST` widths."""
+        tallest = max(share * p.height / p.width for share, p in zip(self.shares, self.panels, strict=True))
+        return min(1.0, TALLEST / tallest)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
@@ -66,6 +102,14 @@ class Picture:
     case: CaseFingerprint
     triptychs: tuple[Triptych, ...] = ()
     remarks: tuple[str, ...] = ()
+
+    @property
+    def extent(self) -> tuple[float, ...] | None:
+        """Edges of the volume, ZYX, in units of the spacing; None where that is missing."""
+        spacing = self.case.spacing.values
+        if spacing is None:
+            return None
+        return tuple(edge * step for edge, step in zip(self.case.shape, spacing, strict=True))
 
     @property
     def size(self) -> int:
@@ -124,7 +168,7 @@ def _picture(
     for number, (volume, channel) in enumerate(channels):
         planes = read_planes(volume, channel, indices, longest=longest, memory=memory)
         window = _window(case, number, planes)
-        name = channel_names[number] if number < len(channel_names) else f"channel {number}"
+        name = channel_names[number] if number < len(channel_names) else f"channel_{number}"
         panels = [
             _panel(case, axis, index, planes[axis], window, label_planes, colours)
             for axis, index in enumerate(indices)
@@ -202,6 +246,7 @@ def _panel(
     return Panel(
         view=view,
         axis=AXIS_NAMES[axis],
+        anatomical=plane_name(axis, case.orientation),
         index=index,
         of=case.shape[axis],
         image=data_uri("jpeg", _jpeg(_turned(plane, view), window)),

@@ -20,6 +20,7 @@ from .page import render_page, write_page
 from .pictures import Picture, picture_case
 from .sections import (
     anchor,
+    below,
     byte_text,
     case_table,
     class_chart,
@@ -61,6 +62,7 @@ class ChannelSection:
     region: str
     histogram: Chart | None
     ranges: Chart | None
+    odd_ranges: bool
     table: Table
 
 
@@ -90,18 +92,20 @@ def write_report(
     pictures = [] if dataset is None else _pictures(fingerprint, dataset, outliers, read, memory)
     shown = {picture.case.id for picture in pictures}
     repeated = {str(outlier) for outlier in outliers}
+    root = fingerprint.dataset.root
     content = {
         "fingerprint": fingerprint,
         "overview": overview(fingerprint),
-        "failures": failure_table(fingerprint.failures),
-        "warnings": [text for text in fingerprint.summary.warnings if text not in repeated],
-        "remarks": remark_table(fingerprint.cases, outliers, shown),
+        "failures": failure_table(fingerprint.failures, root),
+        "warnings": [below(root, text) for text in fingerprint.summary.warnings if text not in repeated],
+        "remarks": remark_table(fingerprint.cases, outliers, shown, root),
+        "strange": _strange(outliers, root),
         "pictures": pictures,
         "has_data": dataset is not None,
         "legend": _colours(fingerprint).legend(),
         "geometry": geometry_charts(fingerprint, outliers),
         "clusters": _clusters(fingerprint),
-        "channels": list(_channels(fingerprint, histograms)),
+        "channels": list(_channels(fingerprint, histograms, outliers)),
         "channels_left": max(0, len(fingerprint.summary.channels) - MOST_CHANNELS_DRAWN),
         "class_chart": class_chart(fingerprint),
         "classes": class_table(fingerprint),
@@ -113,6 +117,14 @@ def write_report(
     text = render_page("fingerprint.html", content)
     write_page(text, path)
     return Written(path=path, characters=len(text), pictured=len(pictures), cases=len(fingerprint.cases))
+
+
+def _strange(outliers: Sequence[Outlier], root: str) -> dict[str, list[str]]:
+    """Why a case stands out, by id."""
+    reasons: dict[str, list[str]] = {}
+    for outlier in outliers:
+        reasons.setdefault(outlier.case_id, []).append(below(root, outlier.reason))
+    return reasons
 
 
 def _colours(fingerprint: Fingerprint) -> LabelColours:
@@ -168,17 +180,21 @@ def _clusters(fingerprint: Fingerprint) -> Table | None:
 
 
 def _channels(
-    fingerprint: Fingerprint, histograms: Mapping[str, CaseHistograms] | None
+    fingerprint: Fingerprint,
+    histograms: Mapping[str, CaseHistograms] | None,
+    outliers: Sequence[Outlier],
 ) -> Iterator[ChannelSection]:
+    odd = {outlier.case_id for outlier in outliers if outlier.kind == "intensity"}
     names = fingerprint.dataset.channel_names
     for number, summary in enumerate(fingerprint.summary.channels[:MOST_CHANNELS_DRAWN]):
-        name = names[number] if number < len(names) else f"channel {number}"
+        name = names[number] if number < len(names) else f"channel_{number}"
         yield ChannelSection(
             name=name,
             region=summary.region,
             histogram=_histogram(fingerprint, histograms, number, name, summary),
-            ranges=intensity_ranges(f"ranges-{number}", name, number, summary.region, fingerprint.cases),
-            table=_numbers(f"numbers-{number}", name, summary),
+            ranges=intensity_ranges(f"ranges-{number}", name, number, summary.region, fingerprint.cases, odd),
+            odd_ranges=bool(odd),
+            table=_numbers(f"numbers-{number}", name, summary, len(fingerprint.cases)),
         )
 
 
@@ -204,19 +220,20 @@ def _histogram(
         bars = collect_bars(distributions(), pooled, whole=whole)
     except (CodecError, KeyError):
         return None
-    return histogram_chart(f"histogram-{channel}", f"Intensities of {name}", bars, pooled, summary.region)
+    key, title, several = f"histogram-{channel}", f"Intensities of {name}", len(fingerprint.cases) > 1
+    return histogram_chart(key, title, bars, pooled, summary.region, several=several)
 
 
-def _numbers(key: str, name: str, summary: ChannelSummary) -> Table:
+def _numbers(key: str, name: str, summary: ChannelSummary, cases: int) -> Table:
     rows = []
-    for label, numbers in (
-        ("every case the same", summary.case_weighted),
-        ("every voxel the same", summary.pooled),
-    ):
+    both = [("by case", summary.case_weighted), ("by voxel", summary.pooled)]
+    for label, numbers in both if cases > 1 else [("all voxels", summary.pooled)]:
         if numbers is not None:
             rows.append([words(label), *(amount(value, f"{value:.6g}") for _, value in _values(numbers))])
     heads = ["Weighing"] + ([f"#{head}" for head, _ in _values(summary.pooled)] if summary.pooled else [])
-    return Table(key=key, caption=f"{name}, {summary.region}", columns=columns(*heads), rows=rows)
+    return Table(
+        key=key, caption=f"{name}, {summary.region}: intensities", columns=columns(*heads), rows=rows
+    )
 
 
 def _values(numbers: IntensityStatistics) -> list[tuple[str, float]]:

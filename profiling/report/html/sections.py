@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 import numpy as np
 
@@ -47,20 +49,33 @@ def byte_text(count: float) -> str:
     return f"{count:.3g} TB"
 
 
+def below(root: str, text: str) -> str:
+    """A text whose paths below the data folder begin there.
+
+    Paths stand in a fingerprint as they were given: whole, or from the folder where the program ran, in which
+    case they begin with the last parts of the root.
+    """
+    parts = PurePath(root).parts
+    starts = [str(PurePath(*parts[first:])) for first in range(len(parts))]
+    names = "|".join(re.escape(start) for start in starts if start != "/")
+    return re.sub(rf"(?<![^\s,(])(?:{names})/(?=\S)", "", text) if names else text
+
+
 def overview(fingerprint: Fingerprint) -> list[Figure]:
     """The figures on top."""
     info, summary = fingerprint.dataset, fingerprint.summary
     unit = "" if summary.spacing_unit == "unknown" else f" {summary.spacing_unit}"
     sources = Counter(case.spacing.source for case in fingerprint.cases)
-    said = ", ".join(f"{source} ({count})" for source, count in sources.most_common(3))
+    said = ", ".join(f"{source} ({count:,})" for source, count in sources.most_common(3))
     spacing = "missing" if summary.spacing is None else f"{times(summary.spacing.median)}{unit}"
-    declared = "" if info.declared_cases is None else f"{info.declared_cases} declared"
+    median = "Median " if summary.cases > 1 else ""
+    declared = "" if info.declared_cases is None else f"{info.declared_cases:,} declared"
     figures = [
         Figure(name="Cases", value=f"{summary.cases:,}", note=declared),
         Figure(
             name="Failed",
             value=f"{summary.failures:,}",
-            note="not in the numbers",
+            note="not in the numbers" if summary.failures else "",
             alarming=summary.failures > 0,
         ),
         Figure(
@@ -68,11 +83,13 @@ def overview(fingerprint: Fingerprint) -> list[Figure]:
             value=f"{summary.voxels:,}" if summary.voxels < 1e9 else f"{summary.voxels:.3g}",
             note=f"{byte_text(summary.stored_bytes)} stored",
         ),
-        Figure(name="Median shape", value=times(summary.shape.median), note="Z × Y × X, voxels"),
         Figure(
-            name="Median spacing",
+            name=f"{median}shape".capitalize(), value=times(summary.shape.median), note="Z × Y × X, voxels"
+        ),
+        Figure(
+            name=f"{median}spacing".capitalize(),
             value=spacing,
-            note=f"said by: {said}",
+            note=f"source: {said}",
             alarming=summary.spacing_missing > 0,
         ),
         Figure(
@@ -82,22 +99,35 @@ def overview(fingerprint: Fingerprint) -> list[Figure]:
         ),
     ]
     if summary.anisotropy is not None:
-        figures.insert(5, Figure(name="Anisotropy", value=f"{summary.anisotropy:.3g}", note="of the spacing"))
+        figures.insert(
+            5, Figure(name="Anisotropy", value=f"{summary.anisotropy:.3g}", note="coarsest spacing by finest")
+        )
     kept = summary.median_relative_size_after_cropping
-    figures.append(Figure(name="Non-zero box", value=f"{kept:.1%}", note="of the volume, median"))
+    figures.append(
+        Figure(
+            name="Non-zero box",
+            value=f"{kept:.1%}",
+            note="of the volume, median" if median else "of the volume",
+        )
+    )
     return figures
 
 
-def failure_table(failures: Sequence[Failure]) -> Table:
-    """Every case that could not be profiled."""
+def failure_table(failures: Sequence[Failure], root: str = "") -> Table:
+    """Every case that could not be profiled; paths below ``root`` are shown from there."""
     rows = [
-        [words(failure.id), words(failure.kind), words(failure.reason), words(", ".join(failure.files[:3]))]
+        [
+            words(failure.id),
+            words(failure.kind),
+            words(below(root, failure.reason)),
+            words(below(root, ", ".join(failure.files[:3]))),
+        ]
         for failure in failures[:MOST_ROWS]
     ]
     return Table(
         key="failures-table",
         caption="Cases that could not be profiled",
-        columns=columns("Case", "Kind", "Reason", "Files"),
+        columns=columns("Case", "Kind", "~Reason", "~Files"),
         rows=rows,
         searchable=True,
         total=len(failures),
@@ -106,19 +136,22 @@ def failure_table(failures: Sequence[Failure]) -> Table:
 
 
 def remark_table(
-    cases: Sequence[CaseFingerprint], outliers: Sequence[Outlier], pictured: Collection[str]
+    cases: Sequence[CaseFingerprint],
+    outliers: Sequence[Outlier],
+    pictured: Collection[str],
+    root: str = "",
 ) -> Table:
-    """What stands out, then what the cases themselves warn of."""
-    rows = [[_case_cell(o.case_id, pictured), words(o.kind), words(o.reason)] for o in outliers]
-    rows += [
-        [_case_cell(case.id, pictured), words("warning"), words(text)]
-        for case in cases
-        for text in case.warnings
+    """What stands out, then what the cases themselves warn of and is not said yet."""
+    said = {(outlier.case_id, outlier.reason) for outlier in outliers}
+    found = [(outlier.case_id, outlier.kind, outlier.reason) for outlier in outliers]
+    found += [
+        (case.id, "warning", text) for case in cases for text in case.warnings if (case.id, text) not in said
     ]
+    rows = [[_case_cell(case, pictured), words(kind), words(below(root, why))] for case, kind, why in found]
     return Table(
         key="remarks-table",
         caption="Cases that stand out, and warnings of cases",
-        columns=columns("Case", "Kind", "Remark"),
+        columns=columns("Case", "Kind", "~Remark"),
         rows=rows[:MOST_ROWS],
         searchable=True,
         total=len(rows),
@@ -157,7 +190,7 @@ def case_table(
             "Case",
             "#Shape (voxels)",
             "#Spacing",
-            "Said by",
+            "Source",
             "Type",
             "#Foreground",
             "#Median intensity",
@@ -303,9 +336,14 @@ def _object_chart(cases: Sequence[CaseFingerprint]) -> Chart | None:
 
 
 def intensity_ranges(
-    key: str, name: str, channel: int, region: str, cases: Sequence[CaseFingerprint]
+    key: str,
+    name: str,
+    channel: int,
+    region: str,
+    cases: Sequence[CaseFingerprint],
+    odd: Collection[str] = (),
 ) -> Chart | None:
-    """From the 0.5 to the 99.5 percentile of every case."""
+    """From the 0.5 to the 99.5 percentile of every case; ``odd`` ones are marked."""
     ranges = []
     for case in cases:
         if channel >= len(case.channels):
@@ -322,4 +360,4 @@ def intensity_ranges(
     if len(ranges) < FEWEST_DRAWN:
         return None
     title = f"{name}: 0.5 to 99.5 percentile and median of every case ({region})"
-    return range_chart(key, title, "intensity", ranges)
+    return range_chart(key, title, "intensity", ranges, odd)

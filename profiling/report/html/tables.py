@@ -33,6 +33,8 @@ class Column:
 
     name: str
     numeric: bool = False
+    long: bool = False
+    """Whether it holds sentences, or paths, and gets the room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,11 @@ class Table:
     """Rows there are, where the report holds fewer; else left alone."""
     page: int = PAGE_ROWS
     """Rows that are shown at once."""
+
+    @property
+    def prose(self) -> bool:
+        """Whether named rows hold sentences: on a narrow screen their cells then stand below each other."""
+        return not self.columns[0].numeric and any(column.long for column in self.columns)
 
     @property
     def shown(self) -> Sequence[Sequence[Cell]]:
@@ -78,5 +85,8 @@ def amount(value: float, text: str | None = None) -> Cell:
 
 
 def columns(*names: str) -> tuple[Column, ...]:
-    """Columns by name; ``#`` before it marks numbers."""
-    return tuple(Column(name=name.removeprefix("#"), numeric=name.startswith("#")) for name in names)
+    """Columns by name; ``#`` before it marks numbers, ``~`` sentences."""
+    return tuple(
+        Column(name=name.lstrip("#~"), numeric=name.startswith("#"), long=name.startswith("~"))
+        for name in names
+    )

@@ -58,7 +58,12 @@ def test_every_kind_of_failure_is_documented() -> None:
 def test_numbers_in_the_rules_are_those_of_the_code() -> None:
     rules = {check.kind: check.rule for check in CHECKS}
     stated = {
-        "spacing": (f"{outliers.base.MAIN_SHARE:.0%}", f"{outliers.base.FEWEST_CASES} cases"),
+        "spacing": (
+            f"{outliers.base.MAIN_SHARE:.0%}",
+            f"{outliers.base.FEWEST_CASES} cases",
+            f"{outliers.base.MODIFIED_Z}",
+            f"factor of {outliers.geometry.SPACING_FACTOR:g}",
+        ),
         "shape": (f"{outliers.base.MODIFIED_Z}", f"factor of {outliers.geometry.SHAPE_FACTOR:g}"),
         "clipped": (
             f"{outliers.intensities.CLIPPED_SHARE:.0%}",

@@ -249,6 +249,35 @@ def test_a_data_set_that_is_clipped_throughout_has_no_odd_case(data: Path) -> No
     assert "clipped: 12 of 12 cases, such as c00" in fingerprint.summary.warnings[0]
 
 
+def test_a_tenth_of_the_spacing_stands_out_where_no_spacing_is_usual(data: Path) -> None:
+    """Centimetres written as millimetres, among three slice thicknesses none of which most cases have."""
+    for number in range(CASES):
+        case = Case(number)
+        case.affine = np.diag([-0.5, -0.5, (1.25, 2.5, 5.0)[number % 3], 1.0])
+        if f"c{number:02}" == ODD:
+            case.affine = np.diag([-0.05, -0.05, 0.25, 1.0])
+        write_case(data, f"c{number:02}", case)
+    found = profile(data).outliers
+    assert [(outlier.case_id, outlier.kind) for outlier in found] == [(ODD, "spacing")]
+    assert found[0].reason == "spacing 0.25 x 0.05 x 0.05 mm, while the median is 2.5 x 0.5 x 0.5"
+
+
+def test_the_usual_shape_is_the_median_of_the_edges(data: Path) -> None:
+    """Half of the cases have 16 slices and half 18: the median is what numpy and the summary say."""
+    for number in range(CASES):
+        case = Case(number)
+        if number % 2:
+            case.image = np.pad(case.image, ((0, 2), (0, 0), (0, 0)), mode="edge")
+            case.label = np.pad(case.label, ((0, 2), (0, 0), (0, 0)))
+        if f"c{number:02}" == ODD:
+            spoil_shape(case)
+        write_case(data, f"c{number:02}", case)
+    fingerprint = profile(data)
+    assert [outlier.case_id for outlier in fingerprint.outliers if outlier.kind == "shape"] == [ODD]
+    median = " x ".join(f"{edge:g}" for edge in np.median([case.shape for case in fingerprint.cases], axis=0))
+    assert next(o.reason for o in fingerprint.outliers if o.kind == "shape").endswith(f"median is {median}")
+
+
 def test_a_missing_label_map(data: Path) -> None:
     import h5py
 

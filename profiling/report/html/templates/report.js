@@ -20,7 +20,8 @@
       this.table = table;
       this.body = table.tBodies[0];
       this.heads = [...table.tHead.rows[0].cells];
-      this.numeric = this.heads.map((head) => head.classList.contains("number"));
+      this.prose = table.classList.contains("prose");
+      this.kinds = this.heads.map((head) => head.className);
       this.rows = [...this.body.rows].map((row) => ({ cells: [...row.cells].map(cellIn), marked: row.classList.contains("marked") }));
       const further = document.getElementById(`${table.id}-rows`);
       if (further) for (const row of JSON.parse(further.textContent)) this.rows.push({ cells: row.map(cellOf), marked: false });
@@ -104,11 +105,14 @@
 
     drawRow(row) {
       const line = document.createElement("tr");
+      line.setAttribute("role", "row");
       if (row.marked) line.className = "marked";
       row.cells.forEach((cell, column) => {
         const node = document.createElement(column ? "td" : "th");
         if (!column) node.scope = "row";
-        if (this.numeric[column]) node.className = "number";
+        node.setAttribute("role", column ? "cell" : "rowheader");
+        if (column && this.prose) node.dataset.head = this.heads[column].textContent;
+        if (this.kinds[column]) node.className = this.kinds[column];
         if (cell.link && cell.link.startsWith("#")) {
           const link = document.createElement("a");
           link.href = cell.link;
@@ -152,8 +156,17 @@
       const wide = card.classList.toggle("wide");
       button.setAttribute("aria-pressed", String(wide));
     });
-    if (cards.length > 4) card.querySelector("header h3").after(button);
+    card.querySelector("header h3").after(button);
   }
+
+  // what has nothing to scroll needs no stop of the Tab key
+  const frames = [...document.querySelectorAll(".table-frame, .scroll")];
+  const stops = () => frames.forEach((frame) => {
+    if (frame.scrollWidth > frame.clientWidth + 1) frame.tabIndex = 0;
+    else frame.removeAttribute("tabindex");
+  });
+  new ResizeObserver(stops).observe(document.body);
+  stops();
 
   const controls = document.querySelector(".controls");
   if (controls && document.querySelector(".overlay")) {
