@@ -31,6 +31,8 @@ THINNEST = 0.015
 """Share of the longer edge below which a panel could not be seen: drawn so thick, and said."""
 FLAT = 0.8
 """Two panels that are together lower than this share of the first one stand below each other beside it."""
+PIXELS = 620
+"""Height of a picture that is not enlarged at most, in pixels of the screen."""
 TALLEST = 1.25
 """Height over width of the row of panels at most; of longer volumes the row is drawn narrower."""
 
@@ -89,10 +91,19 @@ class Triptych:
         return max((panel.width for panel in self.panels[1:]), default=self.widest)
 
     @property
+    def tallest(self) -> float:
+        """Height of the tallest panel in widths of the row."""
+        return max(share * p.height / p.width for share, p in zip(self.shares, self.panels, strict=True))
+
+    @property
     def breadth(self) -> float:
         """Share of the room that the row takes, so that it is not taller than :data:`TALLEST` widths."""
-        tallest = max(share * p.height / p.width for share, p in zip(self.shares, self.panels, strict=True))
-        return min(1.0, TALLEST / tallest)
+        return min(1.0, TALLEST / self.tallest)
+
+    @property
+    def most_pixels(self) -> float:
+        """Width of the row in pixels of the screen at most, so that it is not taller than :data:`PIXELS`."""
+        return PIXELS / self.tallest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
