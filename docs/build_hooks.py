@@ -1,4 +1,4 @@
-"""What ``mkdocs build`` does besides: JSON Schemas from the models, and links into the repository.
+"""What ``mkdocs build`` does besides: JSON Schemas from the models, links into the repository, Sphinx roles.
 
 A page may link to a file of the repository as one reads it there (``../plans/examples/auto_config.yaml``):
 the file is then part of the site, below ``repository/``.
@@ -17,6 +17,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
 LINK = re.compile(r"(\]\()((?:\.\./)+[^)#\s]+)((?:#[^)\s]*)?\))")
+ROLE = re.compile(r":(class|meth|func|data|mod|attr|exc):<code>(~?)([^<]*)</code>")
 SCHEMAS = ("fingerprint", "plans")
 
 
@@ -55,6 +56,13 @@ def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: File
     """Point links that leave docs/ to the copies."""
     uri: str = page.file.src_uri
     return markdown if uri.startswith("repository/") else _rewritten(markdown, f"docs/{uri}", uri)
+
+
+def on_page_content(html: str, page: Any, config: MkDocsConfig, files: Files) -> str:
+    """Show what docstrings name by a Sphinx role as code; after ``~`` by its last part."""
+    return ROLE.sub(
+        lambda match: f"<code>{match[3].rpartition('.')[2] if match[2] else match[3]}</code>", html
+    )
 
 
 def _links(markdown: str, here: str) -> list[tuple[str, str]]:
