@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -93,3 +94,17 @@ def test_constraints_pin_every_dependency() -> None:
         if not name.startswith("voxplan")
     }
     assert needed <= pinned, sorted(needed - pinned)
+
+
+def test_the_scripts_run_nothing_that_the_extras_do_not_install() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [name for group in project["optional-dependencies"].values() for name in group]
+    installed = {re.split(r"[>\[]", name)[0].lower() for name in [*project["dependencies"], *extras]}
+    used = {
+        module
+        for script in (ROOT / "scripts").iterdir()
+        if script.is_file() and script.suffix in ("", ".sh")
+        for module in re.findall(r"-m (\w+)", script.read_text(encoding="utf-8"))
+    }
+    assert {"pytest", "coverage"} <= used
+    assert used - {"pip", "venv", "voxplan"} <= installed
