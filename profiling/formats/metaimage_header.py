@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import FormatError, Unit
-from .raw_layout import Encoding, RawLayout, damaged, data_beside, numbers, read_text
+from .raw_layout import (
+    Encoding,
+    RawLayout,
+    damaged,
+    data_beside,
+    numbers,
+    read_text,
+    require_numbered_beside,
+    require_one_reading,
+)
 from .units import parse_unit
 
 _TYPES: Final = {
@@ -33,7 +42,8 @@ def read_metaimage_header(path: Path) -> RawLayout:
     Raises:
         FormatError: no MetaImage, or one of an unknown type or with data out of the folder.
     """
-    fields, end = _fields(read_text(path))
+    text = read_text(path)
+    fields, end = _fields(text)
     if not {"dimsize", "elementtype", "elementdatafile"} <= fields.keys():
         raise damaged(
             path, "no MetaImage header (DimSize, ElementType and ElementDataFile are not all there)"
@@ -48,7 +58,11 @@ def read_metaimage_header(path: Path) -> RawLayout:
         letters, stored = letters + "c", (*stored, channels)
         if fields["elementtype"] == "MET_UCHAR" and channels in (3, 4):
             warnings.append(f"{channels} components of uint8 are read as channels; they may be colours")
-    data_path, offset, encoding = _data(fields, end, path)
+    data_path, offset, encoding = _data(fields, sizes[-1], end, path)
+    if encoding == "other":
+        _require_exact_fields(text[:end], path)
+        name = fields["elementdatafile"]
+        require_one_reading(text[:end], "" if _is_numbered(name) else name, path)
     return RawLayout(
         letters=letters,
         stored=stored,
@@ -88,10 +102,15 @@ def _dtype(fields: dict[str, str], path: Path) -> np.dtype[Any]:
     return np.dtype((">" if _true(big) else "<") + _TYPES[fields["elementtype"]])
 
 
-def _data(fields: dict[str, str], end: int, path: Path) -> tuple[Path, int, Encoding]:
+def _data(fields: dict[str, str], planes: int, end: int, path: Path) -> tuple[Path, int, Encoding]:
     name = fields["elementdatafile"]
-    if name.upper() == "LIST" or name.upper().startswith("LIST ") or re.search(r"%\d*d", name):
-        _check_parts(name, end, path)
+    if name.upper() == "LIST" or name.upper().startswith("LIST "):
+        for line in path.read_bytes()[end:].decode("latin-1").splitlines():
+            if line.strip():
+                data_beside(path, line.strip())
+        return path, 0, "other"
+    if _is_numbered(name):
+        require_numbered_beside(name.split(), planes, path)
         return path, 0, "other"
     local = name.upper() == "LOCAL"
     data_path = path if local else data_beside(path, name)
@@ -105,16 +124,18 @@ def _data(fields: dict[str, str], end: int, path: Path) -> tuple[Path, int, Enco
     return data_path, (end if local else 0) + skipped, "raw"
 
 
-def _check_parts(name: str, end: int, path: Path) -> None:
-    if name.upper().startswith("LIST"):
-        for line in path.read_bytes()[end:].decode("latin-1").splitlines():
-            if line.strip():
-                data_beside(path, line.strip())
-        return
-    pattern = name.split()[0]
-    if not (path.parent / pattern).parent.resolve().is_relative_to(path.parent.resolve()):
-        msg = f"{path}: its data files {pattern} lie outside the header's folder; put them beside the header"
-        raise FormatError(msg, kind="outside")
+def _is_numbered(name: str) -> bool:
+    return re.search(r"%\d*d", name) is not None
+
+
+def _require_exact_fields(header: bytes, path: Path) -> None:
+    """Refuse what MetaIO would read in another way: it knows fields by their exact names, ``:`` as ``=``."""
+    lines = [line.decode("latin-1").rstrip("\r") for line in header.splitlines(keepends=False)]
+    names = [match.group(1) for line in lines if (match := re.match(r"(\w+)[ \t]*=", line))]
+    if len(names) != len(lines) or names[-1] != "ElementDataFile":
+        raise damaged(path, "its lines are not all of the form Field = value, ending in ElementDataFile")
+    if len({name.lower() for name in names}) != len(names):
+        raise damaged(path, "it states a field twice")
 
 
 def _spacing(fields: dict[str, str], count: int, path: Path) -> tuple[float, ...] | None:

@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import FormatError, Unit
-from .raw_layout import Encoding, RawLayout, damaged, data_beside, numbers, read_text
+from .raw_layout import (
+    Encoding,
+    RawLayout,
+    damaged,
+    data_beside,
+    numbers,
+    read_text,
+    require_numbered_beside,
+    require_one_reading,
+)
 from .units import parse_unit
 
 _TYPES: Final[dict[str, str]] = {
@@ -74,6 +83,9 @@ def read_nrrd_header(path: Path) -> RawLayout:
     spatial = [i for i, letter in enumerate(letters) if letter in "xyz"]
     encoding: Encoding = _ENCODINGS.get(fields["encoding"].lower(), "other")
     data_path, offset, encoding = _data(fields, end, path, encoding)
+    if encoding == "other":
+        name = fields.get("data file", fields.get("datafile", ""))
+        require_one_reading(data[:end], "" if _is_numbered(name) else name, path)
     return RawLayout(
         letters=letters[::-1],
         stored=tuple(reversed(sizes)),
@@ -155,8 +167,16 @@ def _letters(
 
 def _data(fields: dict[str, str], end: int, path: Path, encoding: Encoding) -> tuple[Path, int, Encoding]:
     name = fields.get("data file", fields.get("datafile"))
-    if name is not None and (name.startswith("LIST") or re.search(r"%\d*d", name)):
-        _check_parts(name, end, path)
+    if name is not None and name.startswith("LIST"):
+        for line in path.read_bytes()[end:].decode("latin-1").splitlines():
+            if line.strip():
+                data_beside(path, line.strip())
+        return path, 0, "other"
+    if name is not None and _is_numbered(name):
+        words = name.split()
+        if len(words) < 4:
+            raise damaged(path, f"data file {name!r} lacks the first, last and step of its numbers")
+        require_numbered_beside(words, 0, path)
         return path, 0, "other"
     skipped_lines = int(fields.get("line skip", fields.get("lineskip", "0")) or 0)
     skipped = int(fields.get("byte skip", fields.get("byteskip", "0")) or 0)
@@ -168,17 +188,8 @@ def _data(fields: dict[str, str], end: int, path: Path, encoding: Encoding) -> t
     return data_path, (end if name is None else 0) + skipped, encoding
 
 
-def _check_parts(name: str, end: int, path: Path) -> None:
-    """Every file of a list must lie in the folder; a pattern of numbered files cannot leave it unseen."""
-    if name.startswith("LIST"):
-        for line in path.read_bytes()[end:].decode("latin-1").splitlines():
-            if line.strip():
-                data_beside(path, line.strip())
-        return
-    pattern = name.split()[0]
-    if not (path.parent / pattern).parent.resolve().is_relative_to(path.parent.resolve()):
-        msg = f"{path}: its data files {pattern} lie outside the header's folder; put them beside the header"
-        raise FormatError(msg, kind="outside")
+def _is_numbered(name: str) -> bool:
+    return re.search(r"%\d*d", name) is not None
 
 
 def _spacing(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +15,12 @@ from .base import FormatError, Unit
 
 LARGEST_TEXT_HEADER = 1 << 20
 """Bytes; a header that has not ended by then is none."""
+
+MOST_FILES = 100_000
+"""Numbered files of one volume."""
+_NUMBERED = re.compile(r"[^%]*%(0?\d)?d[^%]*")
+"""A name with one number, at most nine digits wide; anything else after a percent sign is printf's."""
+_CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\r(?!\n)")
 
 Encoding = Literal["raw", "gzip", "zlib", "other"]
 
@@ -72,3 +80,35 @@ def numbers(text: str, kind: type[int] | type[float], path: Path, what: str) -> 
         return [kind(word) for word in text.split()]
     except ValueError as error:
         raise damaged(path, f"field {what!r} = {text[:60]!r} holds no numbers") from error
+
+
+def require_numbered_beside(words: Sequence[str], count: int, path: Path) -> None:
+    """Check each file that a pattern like ``slice%03d.raw 1 60 1`` names, as :func:`data_beside` does.
+
+    Args:
+        words: the pattern; first, last and step of the numbers, by default 1 to ``count``.
+        count: planes of the volume.
+        path: the header.
+    """
+    pattern = words[0]
+    if not _NUMBERED.fullmatch(pattern):
+        raise damaged(path, f"{pattern!r} is no name of numbered files, such as slice%03d.raw")
+    limits = numbers(" ".join(words[1:4]), int, path, "numbers of its data files")
+    first, last, step = (*limits, *(1, count, 1)[len(limits) :])
+    wanted = range(first, last + (1 if step > 0 else -1), step) if step else range(0)
+    if not 0 < len(wanted) <= MOST_FILES:
+        raise damaged(path, f"numbers {first} to {last} by {step} are no list of files")
+    for number in wanted:
+        data_beside(path, pattern % number)
+
+
+def require_one_reading(header: bytes, name: str, path: Path) -> None:
+    """Refuse what SimpleITK, which reads this header too, might take in another way.
+
+    Lines end in other places for it where there are control characters, and it hands a ``name`` of the data
+    file with a percent sign to printf.
+    """
+    if _CONTROLS.search(header):
+        raise damaged(path, "it holds control characters")
+    if "%" in name:
+        raise damaged(path, f"the name of its data file, {name!r}, holds a percent sign")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .axes import check_region
 from .base import FormatError, Reader, ReadOptions, Region, Spacing, Volume, VolumeHeader, VolumeSource
 from .spacing import in_plane_warning, planar_spacing, resolve_spacing
+from .tiff_other_files import PART_OF_A_SET
 
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_COLOURS: Final = {2: "RGB", 3: "palette colour", 6: "RGBA"}
@@ -50,7 +51,7 @@ class SliceStack(Volume):
             intercept=header.intercept,
             block=(1, *header.block[1:]),
             stored_bytes=sum(path.stat().st_size for path in source.paths),
-            warnings=header.warnings + self._doubt(options),
+            warnings=tuple(w for w in header.warnings if PART_OF_A_SET not in w) + self._doubt(options),
         )
 
     def _doubt(self, options: ReadOptions) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from .contiguous import ContiguousVoxels, to_native
 from .damage import damage_named
 from .spacing import resolve_spacing
 from .tiff_chain import check_chain
+from .tiff_other_files import forget_other_files, remark_on_other_files, require_all_planes
 from .tiff_spacing import (
     Stated,
     read_imagej,
@@ -59,7 +60,7 @@ class _TiffVolume(Volume):
         # tifffile logs what it finds odd in a file; what matters of it is raised or becomes a warning here
         logging.getLogger("tifffile").setLevel(logging.CRITICAL)
         with damage_named(f"{self._path}: cannot be opened as TIFF; the file is damaged"):
-            self._file = tifffile.TiffFile(self._path)
+            self._file = tifffile.TiffFile(self._path, _multifile=False)
         self._voxels: ContiguousVoxels | None = None
         try:
             with damage_named(f"{self._path}: its tags do not describe an image; the file is damaged"):
@@ -69,6 +70,7 @@ class _TiffVolume(Volume):
             raise
 
     def _open(self, options: ReadOptions, stem: str) -> None:
+        forget_other_files(self._file)
         series = self._file.series[0]
         page = series.keyframe
         _refuse_colour(page, self._path)
@@ -78,11 +80,13 @@ class _TiffVolume(Volume):
                 "not-intensities" if series.dtype is not None and series.dtype.kind == "c" else "unsupported"
             )
             raise FormatError(msg, kind=kind)
+        require_all_planes(series, str(self._path))
         if 0 in series.shape or not series.shape:
             msg = f"{self._path}: shape {series.shape} holds no voxels"
             raise FormatError(msg, kind="empty")
         self._series, self._page = series, page
         self._axes, doubts = _axes(series, options, self._file.imagej_metadata or {}, str(self._path))
+        doubts += remark_on_other_files(self._file, series.kind)
         stored = np.dtype(series.dtype).newbyteorder(self._file.byteorder)
         if series.dataoffset is not None and page.is_memmappable and stored.kind != "b":
             self._voxels = ContiguousVoxels(self._path, series.dataoffset, stored, self._axes)
@@ -185,8 +189,8 @@ class _TiffVolume(Volume):
         with damage_named(f"{self._path}: page {number} cannot be decoded; the file is damaged"):
             page = self._series[number]
             if page is None:
-                into[...] = self._page.nodata
-                return
+                msg = f"{self._path}: page {number} is declared, but the file does not have it"
+                raise FormatError(msg)
             extra = {"jpegtables": page.jpegtables} if self._page.compression in _JPEG else {}
             for segment in _touched_segments(self._page, wanted):
                 data = self._segment_bytes(page, segment)

@@ -27,10 +27,12 @@ from .source_changes import ROOT, Change
 
 Verdict = Literal["killed", "endless", "survived"]
 
-PROCESSOR_SECONDS = 120
-"""Processor time of one mutant's tests (they take a few seconds); a loop without end counts as killed. Not
-time on the clock: on a busy or suspended machine that would kill mutants whose tests are only waiting.
+TIMES_AS_LONG = 3
+"""A mutant's tests may take so many times the processor time of the unchanged file's; a loop without end
+counts as killed. Not time on the clock: on a busy or suspended machine that would kill what only waits.
 """
+PROCESSOR_SECONDS = 5
+"""And so much more, for tests that take no time at all."""
 WAITING_SECONDS = 900
 """Time that a mutant's process may be watched without ending, for one that waits and does not compute."""
 LONGEST_TICK = 1.0
@@ -74,10 +76,16 @@ def _in_nursery(path: Path, mutants: Sequence[Change], tests: Sequence[Path], jo
     name = _module_name(path)
     _import_all_but(name, tests)
     same = Change(path.relative_to(ROOT).as_posix(), 0, "", path.read_text(encoding="utf-8"))
-    return [*_run([same], name, tests, 1), *_run(mutants, name, tests, jobs)]
+    good = _run([same], name, tests, 1, WAITING_SECONDS)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    limit = PROCESSOR_SECONDS + TIMES_AS_LONG * (used.ru_utime + used.ru_stime)
+    return [*good, *_run(mutants, name, tests, jobs, limit)]
 
 
-def _run(mutants: Sequence[Change], name: str, tests: Sequence[Path], jobs: int) -> list[Verdict]:
+def _run(
+    mutants: Sequence[Change], name: str, tests: Sequence[Path], jobs: int, limit: float
+) -> list[Verdict]:
+    """The verdicts; ``limit`` is the processor time of each, in seconds."""
     verdicts: dict[int, Verdict] = {}
     running: dict[int, tuple[int, float]] = {}
     waiting = list(reversed(range(len(mutants))))
@@ -85,7 +93,7 @@ def _run(mutants: Sequence[Change], name: str, tests: Sequence[Path], jobs: int)
     while waiting or running:
         while waiting and len(running) < jobs:
             number = waiting.pop()
-            running[_start(mutants[number], name, tests)] = number, 0.0
+            running[_start(mutants[number], name, tests, limit)] = number, 0.0
         time.sleep(0.05)
         now = time.monotonic()
         tick, last = min(now - last, LONGEST_TICK), now
@@ -113,7 +121,7 @@ def _verdict(status: int) -> Verdict:
     return "killed" if os.WEXITSTATUS(status) else "survived"
 
 
-def _start(change: Change, name: str, tests: Sequence[Path]) -> int:
+def _start(change: Change, name: str, tests: Sequence[Path], seconds: float) -> int:
     """Run the tests with a change in a fork of this process; its number."""
     child = os.fork()
     if child:
@@ -124,7 +132,7 @@ def _start(change: Change, name: str, tests: Sequence[Path]) -> int:
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
         used = resource.getrusage(resource.RUSAGE_SELF)
-        limit = int(used.ru_utime + used.ru_stime) + PROCESSOR_SECONDS
+        limit = int(used.ru_utime + used.ru_stime + seconds) + 1
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
         sys.meta_path.insert(0, _Finder(name, change))
         code = _pytest(tests)
