@@ -113,8 +113,14 @@ def _check_virtual_part(dataset: Any, file_name: str, name: str, path: Path, key
 
 
 def require_inside(target: Path, path: Path, what: str) -> None:
-    """Raise FormatError where ``target``, links resolved, does not lie in the folder of ``path`` or below."""
+    """Raise FormatError where ``target``, links resolved, does not lie in the folder of ``path`` or below.
+
+    Pipes and devices are refused too: opening one may wait for ever.
+    """
     folder = path.parent.resolve()
     if not target.resolve().is_relative_to(folder):
         msg = f"{what} leads out of the folder, to {target}; put the data beside {path.name}"
         raise FormatError(msg, kind="outside")
+    if target.exists() and not target.is_file():
+        msg = f"{what} names {target}, which is no regular file"
+        raise FormatError(msg, kind="special-file")

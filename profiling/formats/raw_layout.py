@@ -93,8 +93,10 @@ def require_numbered_beside(words: Sequence[str], count: int, path: Path) -> Non
     pattern = words[0]
     if not _NUMBERED.fullmatch(pattern):
         raise damaged(path, f"{pattern!r} is no name of numbered files, such as slice%03d.raw")
-    limits = numbers(" ".join(words[1:4]), int, path, "numbers of its data files")
-    first, last, step = (*limits, *(1, count, 1)[len(limits) :])
+    limits = [1, count, 1]
+    stated = numbers(" ".join(words[1:4]), int, path, "numbers of its data files")
+    limits[: len(stated)] = stated
+    first, last, step = limits
     wanted = range(first, last + (1 if step > 0 else -1), step) if step else range(0)
     if not 0 < len(wanted) <= MOST_FILES:
         raise damaged(path, f"numbers {first} to {last} by {step} are no list of files")

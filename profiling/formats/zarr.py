@@ -21,7 +21,7 @@ from .base import FormatError, Reader, ReadOptions, Region, Spacing, Volume, Vol
 from .damage import damage_named
 from .ome_zarr import Multiscale, read_multiscale
 from .spacing import resolve_spacing
-from .zarr_chunks import LocalChunks
+from .zarr_chunks import LocalChunks, require_plain_metadata
 
 ZIPPED: Final = "zip://::{}"
 """Address of a store that is a ZIP file of this machine."""
@@ -131,12 +131,14 @@ def _open_store(path: Path) -> Any:
     if not path.exists():
         msg = f"{path}: no such folder"
         raise FormatError(msg)
+    require_plain_metadata(path)
     with damage_named(f"{path}: cannot be opened as Zarr; it is damaged or of another format"), _unwarned():
         return zarr.open(ZIPPED.format(path.absolute()) if path.is_file() else path, mode="r")
 
 
 def _locate(root: Any, source: VolumeSource, path: Path) -> tuple[Any, Multiscale | None]:
     """The array to read and, of an OME-Zarr image, what its metadata says."""
+    _require_plain_along(path, source.key or "")
     node = root if source.key is None else root.get(source.key) if _is_group(root) else None
     if node is None:
         msg = f"{source.name}: no such array; the store holds {_listing(_candidates(root, path))}"
@@ -145,6 +147,7 @@ def _locate(root: Any, source: VolumeSource, path: Path) -> tuple[Any, Multiscal
         return node, _parent_image(root, source.key)
     image = read_multiscale(dict(node.attrs))
     if image is not None:
+        _require_plain_along(path / node.path, image.path)
         return node[image.path], image
     found = _candidates(node, path)
     if len(found) == 1:
@@ -189,6 +192,8 @@ def _walk(node: Any, prefix: str, path: Path) -> Iterator[tuple[str, Any]]:
         start, group = pending.pop()
         image = read_multiscale(dict(group.attrs))
         levels = set() if image is None else _level_names(dict(group.attrs)) - {image.path}
+        for folder in _folders(path / group.path):
+            require_plain_metadata(folder)
         for name, member in group.members():
             count += 1
             if count > MOST_ARRAYS:
@@ -200,6 +205,20 @@ def _walk(node: Any, prefix: str, path: Path) -> Iterator[tuple[str, Any]]:
                 pending.append((f"{start}{name}/", member))
             else:
                 yield f"{start}{name}", member
+
+
+def _require_plain_along(folder: Path, key: str) -> None:
+    """Look at the metadata on the way to an array before zarr opens them."""
+    for part in key.strip("/").split("/"):
+        folder = folder / part
+        require_plain_metadata(folder)
+
+
+def _folders(group: Path) -> Iterator[str]:
+    """Folders of a local group; none at an address."""
+    if group.is_dir():
+        with os.scandir(group) as entries:
+            yield from (entry.path for entry in entries if entry.is_dir())
 
 
 def _level_names(attributes: dict[str, Any]) -> set[str]:

@@ -5,6 +5,7 @@ Asking the file system whether a chunk is there takes a hundredth of the time in
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import stat
@@ -18,7 +19,21 @@ from .base import FormatError
 
 FEW: Final = 0.5
 """Share of present chunks up to which they are read one by one; above, zarr reads the region in one go."""
-METADATA: Final = ("zarr.json", ".zarray", ".zattrs", ".zgroup")
+METADATA: Final = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
+
+
+def require_plain_metadata(folder: str | os.PathLike[str]) -> None:
+    """Raise FormatError (``special-file``) where metadata are a pipe or device, which zarr would wait for."""
+    for name in METADATA:
+        path = os.path.join(folder, name)  # noqa: PTH118 - of every group and array
+        with contextlib.suppress(OSError):
+            _require_plain(path, os.stat(path).st_mode)  # noqa: PTH116
+
+
+def _require_plain(path: str, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        msg = f"{path}: is no regular file, and is not opened; the store is damaged"
+        raise FormatError(msg, kind="special-file")
 
 
 class LocalChunks:
@@ -74,7 +89,11 @@ class LocalChunks:
             return False
         if stat.S_ISLNK(mode):
             self._require_inside(path)
-            return os.path.exists(path)  # noqa: PTH110 - as above, of many chunks
+            try:
+                mode = os.stat(path).st_mode  # noqa: PTH116
+            except OSError:
+                return False
+        _require_plain(path, mode)
         return True
 
     def _require_inside(self, path: str) -> None:
