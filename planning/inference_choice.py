@@ -51,16 +51,16 @@ def choose_inference(
         batch_size=batch_size,
         memory=needed,
     )
-    return inference, _excess(inference, memory)
+    return inference, _excess(inference, needed, memory.budget.bytes)
 
 
-def _excess(inference: InferenceChoice, memory: TracedMemory) -> list[str]:
-    """The warning that the inference does not fit, with the numbers; empty where it does."""
-    if inference.memory <= memory.budget.bytes:
+def _excess(inference: InferenceChoice, needed: int, budget: int) -> list[str]:
+    """The warning that the inference does not fit, with the numbers in bytes; empty where it does."""
+    if needed <= budget:
         return []
     window = ",".join(map(str, inference.window))
     return [
         f"DOES NOT FIT: inference with inference_window={window} and "
-        f"inference_batch_size={inference.batch_size} needs {inference.memory / GIB:.1f} GiB; the budget is "
-        f"{memory.budget.bytes / GIB:.1f} GiB"
+        f"inference_batch_size={inference.batch_size} needs {needed / GIB:.1f} GiB; the budget is "
+        f"{budget / GIB:.1f} GiB"
     ]
