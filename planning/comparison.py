@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from voxplan.plans.schema import Decision, ExperimentPlan, Model, PlansDocument
+from voxplan.plans.schema import Decision, ExperimentPlan, Gpu, Model, PlansDocument
 
 NOT_COMPARED = frozenset({"decisions", "alternatives", "warnings", "case_numbers", "splits"})
 """Explanations, and what is only ever a consequence of the data."""
 ABSENT = "-"
+MIB, GIB = 1024**2, 1024**3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +58,24 @@ def _size(plan: Model | None) -> str | None:
     return f"patch {_shown(plan.patch_size)}, batch {plan.batch_size}"
 
 
-def _flat(model: Model, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for field in type(model).model_fields:
-        if field in NOT_COMPARED:
+def _flat(value: Model | Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a model or mapping, by its dotted name."""
+    named = (
+        value.items()
+        if isinstance(value, Mapping)
+        else ((name, getattr(value, name)) for name in _fields(value))
+    )
+    for name, item in named:
+        if name in NOT_COMPARED:
             continue
-        value = getattr(model, field)
-        if isinstance(value, Model):
-            yield from _flat(value, f"{prefix}{field}.")
+        if isinstance(item, Model | Mapping):
+            yield from _flat(item, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{field}", value
+            yield f"{prefix}{name}", item
+
+
+def _fields(model: Model) -> tuple[str, ...]:
+    return tuple(type(model).model_fields)
 
 
 def _difference(
@@ -81,20 +91,43 @@ def _difference(
     )
 
 
-def _why(field: str, decisions: dict[str, Decision]) -> str:
-    """The decision of the field, or of the choice that it belongs to: ``optimizer.lr`` has one as ``lr``."""
+def _why(field: str, decisions: Mapping[str, Decision]) -> str:
+    """The decision of the field, or of the choice that it belongs to.
+
+    ``inference.overlap`` has one as ``inference_overlap`` or as ``inference``, ``optimizer.lr`` as ``lr``;
+    but ``inference.batch_size`` is not the training batch, nor ``limits.batch_size``.
+    """
     group, _, name = field.rpartition(".")
-    decision = decisions.get(name) or decisions.get(group.split(".")[0]) or decisions.get(field)
-    return "" if decision is None else f"[{decision.by}] {decision.why}"
+    own = () if group and name in ExperimentPlan.model_fields else (name,)
+    for key in (field.replace(".", "_"), *own, group.partition(".")[0]):
+        decision = decisions.get(key)
+        if decision is not None:
+            return f"[{decision.by}] {decision.why}"
+    return ""
 
 
 def _shown(value: Any) -> str:
+    """A value for people: sizes as ``48 x 176 x 176``, bytes in GiB, a card by name and memory."""
     if value is None:
         return ABSENT
-    if isinstance(value, bool) or not isinstance(value, tuple | list | int | float):
-        return str(value)
+    if isinstance(value, Gpu):
+        return f"{value.name} ({value.total_memory / GIB:.1f} GiB)"
+    if isinstance(value, Model):
+        return f"({', '.join(f'{name}={_shown(item)}' for name, item in _flat(value) if item is not None)})"
     if isinstance(value, float):
         return f"{value:g}"
-    if isinstance(value, int):
-        return f"{value / 1024**3:.2f} GiB" if value >= 1024**2 else str(value)
-    return " x ".join(_shown(item) for item in value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value / GIB:.2f} GiB" if value >= MIB else str(value)
+    if isinstance(value, tuple | list):
+        return _listed(value)
+    return str(value)
+
+
+def _listed(values: Sequence[Any]) -> str:
+    if not values:
+        return ABSENT
+    if all(isinstance(item, int | float) for item in values):
+        return " x ".join(map(_shown, values))
+    return ", ".join(
+        f"({_shown(item)})" if isinstance(item, tuple | list) else _shown(item) for item in values
+    )

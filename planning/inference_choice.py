@@ -51,16 +51,11 @@ def choose_inference(
         batch_size=batch_size,
         memory=needed,
     )
-    return inference, _excess(inference, needed, memory.budget.bytes)
-
-
-def _excess(inference: InferenceChoice, needed: int, budget: int) -> list[str]:
-    """The warning that the inference does not fit, with the numbers in bytes; empty where it does."""
-    if needed <= budget:
-        return []
-    window = ",".join(map(str, inference.window))
-    return [
-        f"DOES NOT FIT: inference with inference_window={window} and "
-        f"inference_batch_size={inference.batch_size} needs {needed / GIB:.1f} GiB; the budget is "
-        f"{budget / GIB:.1f} GiB"
-    ]
+    if needed <= memory.budget.bytes:
+        return inference, []
+    excess = (
+        f"DOES NOT FIT: inference with inference_window={','.join(map(str, window))} and "
+        f"inference_batch_size={batch_size} needs {needed / GIB:.1f} GiB; the budget is "
+        f"{memory.budget.bytes / GIB:.1f} GiB"
+    )
+    return inference, [excess]

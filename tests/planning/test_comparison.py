@@ -1,0 +1,64 @@
+"""What ``plan-experiment diff`` says: values that people can read, each with the decision that is its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from voxplan.planning.comparison import Difference, differences
+from voxplan.planning.planner import make_plans
+from voxplan.plans.schema import PlansDocument
+
+Make = Callable[..., Any]
+NAME = "monai_unet/3d_fullres"
+
+
+@pytest.fixture
+def make_document(make_fingerprint: Make, make_hardware: Make) -> Callable[..., PlansDocument]:
+    """A plan of one network for volumes of 64 x 128 x 128 voxels."""
+
+    def make(memory: float = 8, gpus: int = 1, **overrides: Any) -> PlansDocument:
+        return make_plans(
+            make_fingerprint(shapes=((64, 128, 128),) * 30),
+            make_hardware(*(memory,) * gpus),
+            architectures=["monai_unet"],
+            only=["3d_fullres"],
+            overrides={"patch_size": [32, 64, 64], "batch_size": 8, **overrides},
+        )
+
+    return make
+
+
+def _by_field(before: PlansDocument, after: PlansDocument) -> dict[str, Difference]:
+    return {found.field: found for found in differences(before, after)}
+
+
+def test_equal_documents_have_no_differences(make_document: Make) -> None:
+    assert differences(make_document(), make_document()) == ()
+
+
+def test_values_are_for_people(make_document: Make) -> None:
+    found = _by_field(make_document(8), make_document(24, gpus=2, task="affinity", affinity_offsets=3))
+    assert found["gpus"].before == "test 8 GB (8.0 GiB)"
+    assert found["gpus"].after == "test 24 GB (24.0 GiB), test 24 GB (24.0 GiB)"
+    assert (found["offsets"].before, found["offsets"].after) == (
+        "-",
+        "(-1 x 0 x 0), (0 x -1 x 0), (0 x 0 x -1)",
+    )
+    assert found["memory.parts.activations"].before.endswith(" GiB")
+    assert not any("{" in one.before + one.after or "=" in one.before + one.after for one in found.values())
+
+
+def test_each_value_has_its_own_reason(make_document: Make) -> None:
+    plain = make_document()
+    other = make_document(batch_size=2, inference_overlap=0.25, lr=3e-4)
+    found = {one.field: one for one in differences(plain, other) if one.where == NAME}
+    assert found["batch_size"].why_after == "[user] set to 2 by the user"
+    # The windows at once follow from the training batch; the user has not set them.
+    assert found["inference.batch_size"].why_before.startswith("[rule] the patch as window")
+    assert found["inference.batch_size"].why_after.startswith("[rule] the patch as window")
+    assert found["inference.overlap"].why_after == "[user] set to 0.25 by the user"
+    assert found["optimizer.lr"].why_after == "[user] set to 0.0003 by the user"
+    assert found["memory.total"].why_after.startswith("[hardware] one step traced")
