@@ -1,10 +1,12 @@
-"""Resampling of patches to the plan's target spacing, as nnU-Net resamples whole volumes. numpy only.
+"""Resampling of patches to the plan's target spacing, as nnU-Net resamples whole volumes.
 
 Target voxel ``j`` of an axis has its centre at source position ``(j + 0.5) * scale - 0.5`` with
 ``scale = source voxels / target voxels``. Images: cubic splines; across the thick axis of anisotropic data,
 the nearest plane. Semantic labels: linear per label, the strongest wins; object ids: nearest. Beyond the
-border the outermost voxel repeats. Every axis is a small matrix, so a patch needs only the source region
-under it.
+border the outermost voxel repeats (values are not clipped to the volume's range, as scikit-image does for
+nnU-Net). Every axis is a small matrix, so a patch needs only the source region under it.
+
+The products are torch's, on one thread: numpy's library starts one a core in every loader worker.
 
 Source: nnU-Net 2.8.1, ``preprocessing/resampling/default_resampling.py``.
 """
@@ -12,7 +14,8 @@ Source: nnU-Net 2.8.1, ``preprocessing/resampling/default_resampling.py``.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -120,8 +123,40 @@ def resample(
             block = np.take(block, nearest(grid, first, start, stop, block.shape[axis]), axis=axis)
             continue
         weights = _weights(grid, first, start, stop, block.shape[axis], order)
-        block = np.moveaxis(np.tensordot(weights, block.astype(np.float32), axes=(1, axis)), 0, axis)
+        block = _along_axis(weights, np.ascontiguousarray(block, np.float32), axis)
     return block
+
+
+def _along_axis(weights: NDArray[np.float32], block: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """A matrix (target, source voxels) times every line of a contiguous block along an axis."""
+    import torch
+
+    before, after = block.shape[:axis], block.shape[axis + 1 :]
+    matrix = torch.from_numpy(weights)
+    lines = torch.from_numpy(block).reshape(math.prod(before), block.shape[axis], math.prod(after))
+    with _one_thread():
+        if lines.shape[2] == 1:
+            product = lines[:, :, 0] @ matrix.T
+        else:
+            product = torch.bmm(matrix.expand(len(lines), *matrix.shape), lines)
+    result: NDArray[np.float32] = product.numpy().reshape(*before, len(weights), *after)
+    return result
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch computes on one thread, so that bits do not depend on how many there are; put back afterwards."""
+    import torch
+
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def resample_labels(

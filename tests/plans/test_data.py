@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -407,6 +410,49 @@ def test_resampled_patches_equal_the_resampled_volume(sizes: tuple[int, int, int
         patch = resample(image[region], grids, [part.start for part in region], target, (3, 3, 3))
         expected = whole[tuple(slice(*t) for t in target)]
         np.testing.assert_allclose(patch, expected, atol=2e-5)
+
+
+def test_resampling_does_not_depend_on_threads() -> None:
+    """A loader worker has one, the training process many; torch's setting stays as it was."""
+    block = np.random.default_rng(24).normal(size=(2, 30, 70, 90)).astype(np.float32)
+    grids = [AxisGrid(30, 41), AxisGrid(70, 99), AxisGrid(90, 61)]
+    target = [(2, 34), (3, 99), (0, 60)]
+    before = torch.get_num_threads()
+    results = []
+    for threads in (1, 2, 4):
+        torch.set_num_threads(threads)
+        results.append(resample(block, grids, (0, 0, 0), target, (3, 3, 3)))
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    assert results[0].shape == (2, 32, 96, 60)
+    assert all(np.array_equal(results[0], other) for other in results[1:])
+
+
+def test_workers_do_not_compete_for_cores() -> None:
+    """Resampling in a process that may use every core uses one: numpy's own products took all of them."""
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("needs two cores")
+    program = (
+        "import time\n"
+        "import numpy as np\n"
+        "import torch\n"
+        "from voxplan.plans.resampling import AxisGrid, resample\n"
+        "block = np.ones((1, 32, 300, 300), np.float32)\n"
+        "grids = [AxisGrid(32, 32), AxisGrid(300, 310), AxisGrid(300, 310)]\n"
+        "def work(times):\n"
+        "    for _ in range(times):\n"
+        "        resample(block, grids, (0, 0, 0), [(0, 32), (0, 310), (0, 310)], (0, 3, 3))\n"
+        "work(2)\n"
+        "own, all_threads = time.thread_time(), time.process_time()\n"
+        "work(10)\n"
+        "print(time.thread_time() - own, time.process_time() - all_threads)\n"
+    )
+    free = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=free
+    )
+    own, all_threads = map(float, done.stdout.split())
+    assert all_threads < 1.2 * own
 
 
 def test_resampled_labels_by_hand() -> None:
