@@ -110,13 +110,15 @@ def _shown(value: Any) -> str:
     """A value for people: sizes as ``48 x 176 x 176``, bytes in GiB, a card by name and memory."""
     if value is None:
         return ABSENT
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, Gpu):
         return f"{value.name} ({value.total_memory / GIB:.1f} GiB)"
     if isinstance(value, Model):
         return f"({', '.join(f'{name}={_shown(item)}' for name, item in _flat(value) if item is not None)})"
     if isinstance(value, float):
         return f"{value:g}"
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int):
         return f"{value / GIB:.2f} GiB" if value >= MIB else str(value)
     if isinstance(value, tuple | list):
         return _listed(value)
@@ -125,7 +127,7 @@ def _shown(value: Any) -> str:
 
 def _listed(values: Sequence[Any]) -> str:
     if not values:
-        return ABSENT
+        return "none"
     if all(isinstance(item, int | float) for item in values):
         return " x ".join(map(_shown, values))
     return ", ".join(

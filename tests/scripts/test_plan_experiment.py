@@ -118,6 +118,29 @@ def test_data_folder_is_profiled_first(data: Path, tmp_path: Path) -> None:
     assert document.hardware.gpus == ()
 
 
+def test_diff_names_a_gpu_as_people_do(
+    fingerprint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = tmp_path / "one.json", tmp_path / "other.json"
+    network = [
+        "--architecture",
+        "unet",
+        "--configuration",
+        "3d_fullres",
+        "--set",
+        "patch_size=16,32,32",
+        "-q",
+    ]
+    assert main([str(fingerprint), "--gpu", "RTX 3090", *network, "-o", str(one)]) == 0
+    assert main([str(fingerprint), "--cpu", *network, "-o", str(other)]) == 0
+    capsys.readouterr()
+    assert main(["diff", str(one), str(other)]) == 0
+    printed = capsys.readouterr().out
+    assert "gpus: GeForce RTX 3090 (24.0 GiB) -> none\n" in printed
+    assert "loader.pin_memory: yes -> no\n" in printed
+    assert "total_memory=" not in printed
+
+
 def test_diff(fingerprint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, other = tmp_path / "a.json", tmp_path / "b.json"
     common = ("--gpu-memory", "16", "--architecture", "monai_unet", "-q", *SETTINGS)
