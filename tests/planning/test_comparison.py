@@ -44,7 +44,7 @@ def test_values_are_for_people(make_document: Make) -> None:
     assert found["gpus"].before == "test 8 GB (8.0 GiB)"
     assert found["gpus"].after == "test 24 GB (24.0 GiB), test 24 GB (24.0 GiB)"
     assert (found["offsets"].before, found["offsets"].after) == (
-        "-",
+        "none",
         "(-1 x 0 x 0), (0 x -1 x 0), (0 x 0 x -1)",
     )
     assert found["memory.parts.activations"].before.endswith(" GiB")
