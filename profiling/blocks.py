@@ -13,8 +13,7 @@ Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """Half-open ZYX bounds."""
 
 BLOCK_VOXELS = 1 << 19
-"""Voxels of a block where memory allows more: 1 MiB of 16 bits, so that later passes find it in the cache,
-and the next block finds its memory mapped (2^21 took 6 % longer, much of it in page faults)."""
+"""Voxels of a block where memory allows more: 1 MiB of 16 bits, so that later passes find it in the cache."""
 COPIES = 3
 """Times a block may lie in memory while it is read and counted: compressed or raw, decoded, selected."""
 VOXEL_SHARE = 0.5

@@ -18,7 +18,7 @@ from .formats.address_files import state_of_address
 from .formats.base import CaseSource, ReadOptions, Spacing, Volume, VolumeHeader, VolumeSource
 from .hollow import refuse_hollow
 from .labels import LabelTable
-from .memory_guard import memory_ceiling
+from .memory_guard import memory_ceiling, reuse_freed_memory
 from .scan import CaseError, CaseScan, Outside
 from .statistics import Distribution
 
@@ -99,6 +99,7 @@ class OpenCase:
 def open_case(case: CaseSource, root: Path, options: ProfileOptions) -> Iterator[OpenCase]:
     """Open a case's files and check that they belong together; see :func:`profile_case`."""
     key = content_key(case)
+    reuse_freed_memory()
     with ExitStack() as stack:
         stack.enter_context(memory_ceiling(options.memory_per_worker))
         images = [stack.enter_context(open_volume(source, options.read)) for source in case.images]

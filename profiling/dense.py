@@ -29,8 +29,8 @@ _LANES = 1 << _LANE_BITS
 _LANE = (np.arange(_PIECE) % _LANES).astype(np.uint16)
 _NARROW = 1 << 16
 """Counters up to which a key has 16 bits, and lanes fit into the cache."""
-_PAIRS = 1 << 18
-"""Pairs of bytes that one ``bincount`` takes."""
+_PAIRS = 1 << 17
+"""Pairs of bytes that one ``bincount`` takes; twice as many were a tenth slower."""
 _FEW = 8
 """Largest byte up to which comparing with each value (0.1 ns a voxel and value) beats ``bincount``."""
 
@@ -156,8 +156,8 @@ def _count_bytes(values: NDArray[Any], counts: NDArray[np.int64]) -> None:
 def _count_pairs(raw: NDArray[np.uint8]) -> NDArray[np.int64]:
     even = raw.size & ~1
     pairs = raw[:even].view(np.uint16)
-    table = np.zeros(1 << 16, np.int64)
-    for start in range(0, pairs.size, _PAIRS):
+    table = np.bincount(pairs[:_PAIRS], minlength=1 << 16)
+    for start in range(_PAIRS, pairs.size, _PAIRS):
         found = np.bincount(pairs[start : start + _PAIRS])
         table[: found.size] += found
     square = table.reshape(256, 256)

@@ -1,4 +1,4 @@
-"""A ceiling on the memory of the process while it reads files, whatever a codec library is told to inflate.
+"""The memory of the process while it reads files: a ceiling, and freed memory that is used again.
 
 Readers check what a file declares. What a compressed chunk really inflates to, a library like HDF5 or zstd
 finds out only by allocating it; under this ceiling that ends as an error of the case.
@@ -7,19 +7,36 @@ finds out only by allocating it; under this ceiling that ends as an error of the
 from __future__ import annotations
 
 import contextlib
+import functools
 import mmap
 import sys
 import threading
 from collections.abc import Iterator
 from typing import Final
 
+import numpy as np
+
 SLACK_BYTES: Final = 256 << 20
 """For libraries that are imported when a first file of their format is met, and for stacks of their threads,
 which count in full (measured: 70 MiB for HDF5, Zarr, TIFF and ITK together; 8 MiB a thread)."""
 
+REUSED_BYTES: Final = 16 << 20
+"""Larger than the blocks of most volumes and what is made of them."""
+
 _PAGE: Final = mmap.PAGESIZE
 
 _active = threading.Lock()
+
+
+@functools.cache
+def reuse_freed_memory() -> None:
+    """Let the C library keep what blocks leave for the next block, once in a process.
+
+    glibc hands freed memory above a threshold back at once, and the next block is paged in anew, which took
+    half as long again as counting it. The threshold grows to the largest piece that was ever freed
+    (mallopt(3), M_MMAP_THRESHOLD): so one is, which no one touched. Twice as much may stay with the process.
+    """
+    np.empty(REUSED_BYTES, np.uint8)
 
 
 @contextlib.contextmanager

@@ -35,10 +35,13 @@ class ContiguousVoxels:
 
     def read(self, region: Region, channel: int | None) -> NDArray[Any]:
         """Stored values of a region, native byte order; see :meth:`.base.Volume.read`."""
+        planes, rows, columns = region
         _, y, x = self._axes.shape
-        whole_planes = (region[1].start, region[1].stop, region[2].start, region[2].stop) == (0, y, 0, x)
-        if whole_planes and self._axes.is_channels_first_zyx:
-            block = self._read_planes(region[0], channel)
+        in_one_piece = (columns.start, columns.stop) == (0, x) and (
+            (rows.start, rows.stop) == (0, y) or planes.stop - planes.start == 1
+        )
+        if in_one_piece and self._axes.is_channels_first_zyx:
+            block = self._read_rows(planes, rows, channel)
         else:
             mapped: NDArray[Any] = np.memmap(
                 self._path, dtype=self._dtype, mode="r", offset=self._offset, shape=self._axes.stored
@@ -46,12 +49,14 @@ class ContiguousVoxels:
             block = self._axes.arrange(np.array(mapped[self._axes.index(region, channel)]), channel)
         return to_native(block)
 
-    def _read_planes(self, planes: slice, channel: int | None) -> NDArray[Any]:
+    def _read_rows(self, planes: slice, rows: slice, channel: int | None) -> NDArray[Any]:
+        """Whole planes, or whole rows of one plane: of each channel one piece of the file."""
         z, y, x = self._axes.shape
         chosen = range(self._axes.channels) if channel is None else range(channel, channel + 1)
-        block = np.empty((len(chosen), planes.stop - planes.start, y, x), self._dtype)
+        block = np.empty((len(chosen), planes.stop - planes.start, rows.stop - rows.start, x), self._dtype)
         for part, which in zip(block, chosen, strict=True):
-            at = self._offset + (which * z + planes.start) * y * x * self._dtype.itemsize
+            first_row = (which * z + planes.start) * y + rows.start
+            at = self._offset + first_row * x * self._dtype.itemsize
             read_exactly(self._file, part.reshape(-1).view(np.uint8), at, self._path)
         return block if channel is None else block[0]
 

@@ -152,7 +152,7 @@ class _TiffVolume(Volume):
     def _block(self) -> tuple[int, int, int]:
         _, y, x = self._axes.shape
         if self._voxels is not None:
-            return 1, y, x
+            return 1, 1, x  # a plane of EM may be larger than a cache
         page = self._page
         if page.is_tiled:
             depth = page.tiledepth if "z" in self._axes.letters[self._leading :] else 1

@@ -2,8 +2,13 @@
 
     python -m voxplan.scripts.benchmarks.make_data nifti BENCH/nifti
     python -m voxplan.scripts.benchmarks.make_data em BENCH/em
+    python -m voxplan.scripts.benchmarks.make_data small BENCH/small
+    python -m voxplan.scripts.benchmarks.make_data virtual BENCH/virtual
     python -m voxplan.scripts.benchmarks.profile_speed BENCH -o results.json \\
-        [--nnunet-python ENV/bin/python] [--rounds 3] [--only nifti gzip-hdf5 ...]
+        [--nnunet-python ENV/bin/python] [--rounds 3] [--only nifti gzip-hdf5 ...] [--update docs/speed.md]
+
+Groups that are not run stay in the results file as they are, so that one may be run after another.
+``--update`` writes what the file then holds into a page.
 
 nnU-Net needs an environment of its own (it asks for packages that bring a CUDA build of torch). A peer that
 is not given is left out, and the output says so.
@@ -12,13 +17,25 @@ is not given is left out, and the output says so.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .timing import Command, Run, forget_cached, in_turn, median_wall, table, write_results
+from .pages import write_between
+from .timing import (
+    Command,
+    Run,
+    forget_cached,
+    in_turn,
+    machine_of,
+    median_wall,
+    read_results,
+    table,
+    write_results,
+)
 
 PEERS = Path(__file__).parent / "peers"
 OURS = "voxplan"
@@ -27,7 +44,7 @@ OURS = "voxplan"
 def profile(scratch: Path, *arguments: object) -> Command:
     """profile-dataset in a fresh process, which uses no journal left from the run before."""
     program = "import sys; from voxplan.scripts.profile_dataset import main; sys.exit(main(sys.argv[1:]))"
-    output = scratch / "fingerprint.json"
+    output = scratch / "profiled" / "fingerprint.json"
     words = (*map(str, arguments), "--output", str(output), "--fresh", "--quiet")
     return Command(name=OURS, argv=(sys.executable, "-c", program, *words))
 
@@ -52,14 +69,26 @@ def nifti(bench: Path, scratch: Path, nnunet_python: Path | None, peers: bool) -
     return commands
 
 
+ONE_WORKER, START_TWO, START_ONE = "1 worker", "2 workers, two tiny volumes", "1 worker, two tiny volumes"
+
+
 def gzip_hdf5(bench: Path, scratch: Path, *_: object) -> list[Command]:
-    """1.5 GB in gzip chunks: two workers share the one volume."""
+    """1.5 GB in gzip chunks: two workers share the one volume. Two tiny ones show what starting takes."""
+    import h5py
+    import numpy as np
+
     file = bench / "em" / "em_gzip.h5"
-    one = profile(scratch, file, "--jobs", 1)
+    tiny = scratch / "tiny"
+    tiny.mkdir()
+    for name in ("a.h5", "b.h5"):
+        with h5py.File(tiny / name, "w") as container:
+            container["main"] = np.ones((8, 8, 8), np.uint8)
     return [
         floor("hdf5", file, "main", 2),
         profile(scratch, file, "--jobs", 2),
-        Command(name=f"{OURS}, 1 worker", argv=one.argv),
+        replace(profile(scratch, file, "--jobs", 1), name=f"{OURS}, {ONE_WORKER}"),
+        replace(profile(scratch, tiny, "--jobs", 2), name=f"{OURS}, {START_TWO}"),
+        replace(profile(scratch, tiny, "--jobs", 1), name=f"{OURS}, {START_ONE}"),
     ]
 
 
@@ -83,8 +112,9 @@ def headers(bench: Path, scratch: Path, *_: object) -> list[Command]:
 def second_run(bench: Path, scratch: Path, *_: object) -> list[Command]:
     """Ten thousand cases of which the journal knows all, after a run that reads them."""
     first = profile(scratch, bench / "small", "--jobs", 2)
-    again = tuple(word for word in first.argv if word != "--fresh")
-    return [replace(first, name=f"{OURS}, first run"), replace(first, argv=again)]
+    kept = tuple(word.replace("profiled/fingerprint.json", "kept.json") for word in first.argv)
+    again = tuple(word for word in kept if word != "--fresh")
+    return [replace(first, name=f"{OURS}, first run", argv=kept), replace(first, argv=again)]
 
 
 def memory(bench: Path, scratch: Path, *_: object) -> list[Command]:
@@ -126,6 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=list(BENCHES), default=list(BENCHES))
     parser.add_argument("-o", "--output", type=Path, default=Path("profile_speed.json"))
+    parser.add_argument("--update", type=Path, metavar="PAGE", help="write the tables into this page")
     options = parser.parse_args(argv)
     if options.nnunet_python is None and not options.no_peers:
         print("nnU-Net is left out: no --nnunet-python")
@@ -138,16 +169,54 @@ def main(argv: Sequence[str] | None = None) -> int:
                 options.bench, Path(scratch), options.nnunet_python, not options.no_peers
             )
             runs = in_turn(
-                commands, rounds=options.rounds, before_each=lambda: forget_cached(files), warm_up=False
+                commands,
+                rounds=options.rounds,
+                before_each=lambda: prepare(files, Path(scratch)),
+                warm_up=False,
             )
             results[name] = runs
-            print("\n" + table(runs, reference=OURS))
-            if "floor" in runs:
-                ratio = median_wall(runs[OURS]) / median_wall(runs["floor"])
-                print(f"\n{OURS} / floor = {ratio:.2f}", flush=True)
+            print("\n" + "\n".join([table(runs, reference=OURS), *ratios(runs)]), flush=True)
     write_results(options.output, "profile-dataset, whole processes, nothing cached", results)
     print(f"\nall runs: {options.output}")
+    if options.update is not None:
+        write_between(options.update, "profile-speed", as_markdown(options.output))
     return 0
+
+
+def prepare(files: Sequence[Path], scratch: Path) -> None:
+    """Forget the data, and what the run before left: removing an old journal is no part of a first run."""
+    forget_cached(files)
+    shutil.rmtree(scratch / "profiled", ignore_errors=True)
+    (scratch / "profiled").mkdir()
+
+
+def ratios(runs: Mapping[str, Sequence[Run]]) -> list[str]:
+    """What the runs of one group say beside their table."""
+    walls = {name: median_wall(done) for name, done in runs.items()}
+    lines = []
+    if "floor" in runs:
+        lines.append(f"{OURS} / floor = {walls[OURS] / walls['floor']:.2f}")
+    if f"{OURS}, {START_TWO}" in runs:
+        one = walls[f"{OURS}, {ONE_WORKER}"] - walls[f"{OURS}, {START_ONE}"]
+        two = walls[OURS] - walls[f"{OURS}, {START_TWO}"]
+        lines.append(f"two workers against one, each less its time for two tiny volumes: {one / two:.2f}")
+    return ["", *(f"{line}<br>" for line in lines[:-1]), lines[-1]] if lines else []
+
+
+def as_markdown(path: Path) -> str:
+    """Every group of a results file under its heading, as it is printed."""
+    measured = machine_of(path)
+    what = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in measured.items())
+    found = read_results(path)
+    parts = [f"Measured on: {what}."]
+    for name in BENCHES:
+        if name in found:
+            says = (BENCHES[name].__doc__ or "").strip()
+            runs = found[name]
+            rounds = len(next(iter(runs.values())))
+            parts.append(f"## {name}\n\n{says} Rounds: {rounds}.\n")
+            parts[-1] += "\n" + "\n".join([table(runs, reference=OURS), *ratios(runs)])
+    return "\n\n".join(parts)
 
 
 if __name__ == "__main__":

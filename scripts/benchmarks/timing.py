@@ -155,15 +155,59 @@ def table(runs: Mapping[str, Sequence[Run]], *, reference: str) -> str:
 
 
 def write_results(path: Path, title: str, results: Mapping[str, Mapping[str, Sequence[Run]]]) -> None:
-    """All runs as JSON, with the machine's kind."""
+    """All runs as JSON, with the machine's kind; groups that were not run stay as the file has them.
+
+    Raises:
+        ValueError: those groups were measured on another machine.
+    """
+    kept = read_results(path) if path.exists() else {}
+    if kept and machine() != machine_of(path):
+        msg = f"{path} holds results of another machine: move it away, or name another file with -o"
+        raise ValueError(msg)
     document = {
         "title": title,
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-        "python": platform.python_version(),
+        "machine": machine(),
         "results": {
             group: {name: [asdict(run) for run in runs] for name, runs in named.items()}
-            for group, named in results.items()
+            for group, named in {**kept, **results}.items()
         },
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def read_results(path: Path) -> dict[str, dict[str, list[Run]]]:
+    """The groups of a file that :func:`write_results` wrote."""
+    groups = json.loads(path.read_text())["results"]
+    return {
+        group: {name: [Run(**run) for run in runs] for name, runs in named.items()}
+        for group, named in groups.items()
+    }
+
+
+def machine_of(path: Path) -> dict[str, str | int]:
+    """The machine of a file that :func:`write_results` wrote."""
+    measured: dict[str, str | int] = json.loads(path.read_text())["machine"]
+    return measured
+
+
+def machine() -> dict[str, str | int]:
+    """What was measured on."""
+    model = next(
+        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.processor() or platform.machine(),
+    )
+    return {
+        "processor": model,
+        "cores": os.cpu_count() or 1,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
