@@ -6,7 +6,7 @@ the nearest plane. Semantic labels: linear per label, the strongest wins; object
 border the outermost voxel repeats (values are not clipped to the volume's range, as scikit-image does for
 nnU-Net). Every axis is a small matrix, so a patch needs only the source region under it.
 
-The products are torch's, on one thread: numpy's library starts one a core in every loader worker.
+Linear algebra is torch's, on one thread: numpy's library starts one a core in every loader worker.
 
 Source: nnU-Net 2.8.1, ``preprocessing/resampling/default_resampling.py``.
 """
@@ -221,6 +221,8 @@ def _spline(positions: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     Row by row: four B-spline taps, times the inverse of the sampling matrix (1/6, 4/6, 1/6), mirrored at its
     ends.
     """
+    import torch
+
     pad = SPLINE_MARGIN
     padded = size + 2 * pad
     sampling = np.diag(np.full(padded, 4 / 6))
@@ -233,7 +235,9 @@ def _spline(positions: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     taps = np.zeros((len(positions), padded))
     for shift, values in zip((-1, 0, 1, 2), _bspline_taps(fraction), strict=True):
         taps[rows, low + shift] = values
-    weights: NDArray[np.float64] = np.linalg.solve(sampling.T, taps.T).T.astype(np.float64)
+    with _one_thread():
+        solved = torch.linalg.solve(torch.from_numpy(sampling.T), torch.from_numpy(taps.T))
+    weights: NDArray[np.float64] = solved.numpy().T
     folded = weights[:, pad : pad + size].copy()
     folded[:, 0] += weights[:, :pad].sum(1)
     folded[:, -1] += weights[:, pad + size :].sum(1)

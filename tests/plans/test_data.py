@@ -439,12 +439,12 @@ def test_workers_do_not_compete_for_cores() -> None:
         "from voxplan.plans.resampling import AxisGrid, resample\n"
         "block = np.ones((1, 32, 300, 300), np.float32)\n"
         "grids = [AxisGrid(32, 32), AxisGrid(300, 310), AxisGrid(300, 310)]\n"
-        "def work(times):\n"
-        "    for _ in range(times):\n"
-        "        resample(block, grids, (0, 0, 0), [(0, 32), (0, 310), (0, 310)], (0, 3, 3))\n"
-        "work(2)\n"
+        "def work(shifts):\n"
+        "    for shift in shifts:\n"
+        "        resample(block, grids, (0, 0, 0), [(0, 32), (0, 300 - shift), (shift, 300)], (0, 3, 3))\n"
+        "work(range(2))\n"
         "own, all_threads = time.thread_time(), time.process_time()\n"
-        "work(10)\n"
+        "work(range(2, 12))\n"
         "print(time.thread_time() - own, time.process_time() - all_threads)\n"
     )
     free = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
