@@ -148,6 +148,7 @@ def report(results: Sequence[dict[str, Any]]) -> str:
         tested = result["test"]
         seconds = [f"{part['cpu']:.0f}" for part in (*result["seconds"], tested["seconds"])]
         cells = [
+            str(result["steps"]),
             str(result["seed"]),
             f"**{tested['mitochondria']:.3f}**",
             *seconds,
@@ -160,12 +161,12 @@ def report(results: Sequence[dict[str, Any]]) -> str:
             "<!-- not run: trains for a quarter of an hour on the real volume -->",
             f"```console\n{typed}\n```",
             "",
-            f"`{plan['name']}`: patch {patch}, batch {plan['batch']}, channels {plan['features']}, "
-            f"{first['steps']} steps. Mitochondria on the four sections that nothing but the test saw; the "
-            f"best constant guess has a Dice of {first['test']['constant']:.3f}. CPU seconds, one thread:",
+            f"`{plan['name']}`: patch {patch}, batch {plan['batch']}, channels {plan['features']}. Mitochondria "
+            "on the four sections that nothing but the test saw; the best constant guess has a Dice of "
+            f"{first['test']['constant']:.3f}. CPU seconds, one thread:",
             "",
-            f"| seed | Dice | {' | '.join(names)} | test | all |",
-            "|---|---|" + "---|" * (len(names) + 2),
+            f"| steps | seed | Dice | {' | '.join(names)} | test | all |",
+            "|---|---|---|" + "---|" * (len(names) + 2),
             *rows,
         ]
     )
