@@ -161,9 +161,9 @@ def report(results: Sequence[dict[str, Any]]) -> str:
             "<!-- not run: trains for a quarter of an hour on the real volume -->",
             f"```console\n{typed}\n```",
             "",
-            f"`{plan['name']}`: patch {patch}, batch {plan['batch']}, channels {plan['features']}. Mitochondria "
-            "on the four sections that nothing but the test saw; the best constant guess has a Dice of "
-            f"{first['test']['constant']:.3f}. CPU seconds, one thread:",
+            f"`{plan['name']}`: patch {patch}, batch {plan['batch']}, channels {plan['features']}. "
+            "Mitochondria on the four sections that nothing but the test saw; the best constant guess has a "
+            f"Dice of {first['test']['constant']:.3f}. CPU seconds, one thread:",
             "",
             f"| steps | seed | Dice | {' | '.join(names)} | test | all |",
             "|---|---|---|" + "---|" * (len(names) + 2),
