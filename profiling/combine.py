@@ -192,7 +192,10 @@ def _for_kind(result: Result, kind: LabelKind) -> CaseFingerprint:
         voxels = {str(value): count for value, count in sorted(table.counts.items())}
     if table is not None and kind == "instance":
         objects = object_statistics(table)
-    return result.fingerprint.model_copy(update={"class_voxels": voxels, "objects": objects})
+    case = result.fingerprint
+    if (case.class_voxels, case.objects) == (voxels, objects):
+        return case
+    return case.model_copy(update={"class_voxels": voxels, "objects": objects})
 
 
 def _few(values: Sequence[int]) -> str:

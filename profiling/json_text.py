@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 WIDTH = 110
@@ -21,6 +21,31 @@ def json_text(value: Any) -> str:
         ValueError: a NaN or an infinity, which JSON does not know.
     """
     return _text(value, 0) + "\n"
+
+
+def json_pieces(value: Mapping[str, Any]) -> Iterator[str]:
+    """The text of :func:`json_text` piece by piece, for objects too large to stand in memory twice.
+
+    A member of ``value`` may be an iterator: its items become a list, and are asked for one at a time. Object
+    and list are always spread out, as they are wherever an item has more than :data:`WIDTH` characters.
+    """
+    between = "{\n "
+    for key, member in value.items():
+        yield f"{between}{_quoted(key)}: "
+        between = ",\n "
+        if isinstance(member, Iterator):
+            yield from _list_pieces(member)
+        else:
+            yield _text(member, 1)
+    yield "\n}\n"
+
+
+def _list_pieces(items: Iterator[Any]) -> Iterator[str]:
+    opening = "["
+    for item in items:
+        yield f"{opening}\n  {_text(item, 2)}"
+        opening = ","
+    yield "[]" if opening == "[" else "\n ]"
 
 
 def _text(value: Any, indent: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -15,6 +15,8 @@ _MARGIN = 1e-6
 """Relative margin of the coarse pass, far above the rounding of its float64 sums (10^6 terms of 2^-53)."""
 _WAITING = 1 << 18
 """Cells that wait until they are added up: 4 MiB."""
+_WAITING_PARTS = 1 << 10
+"""Parts of components that wait until they are put into one table: an array takes 100 bytes of its own."""
 _GUARD_BITS = 200
 """Fractional bits in which shares are compared before fractions decide a tie."""
 
@@ -28,12 +30,52 @@ class Component(NamedTuple):
     """One for each way of weighting."""
 
 
-class _Slice(NamedTuple):
-    """The part of a component that can hold a quantile; its counts start with those below it."""
+class _Candidates:
+    """What can hold one quantile: the values in its bracket with their counts, and how many lie below it.
+
+    Of many small components next to nothing is kept of each: equal values of one divisor are added up.
+    """
+
+    def __init__(self) -> None:
+        self.below: dict[int, int] = {}
+        """By divisor; every divisor of a component has an entry."""
+        self._waiting: list[tuple[NDArray[np.float64], NDArray[np.int64], int]] = []
+        self._size = 0
+        self._tables: list[_Table] = []
+
+    def add(self, values: NDArray[np.float64], counts: NDArray[np.int64], below: int, divisor: int) -> None:
+        """One component's part."""
+        self.below[divisor] = self.below.get(divisor, 0) + below
+        if values.size:
+            self._waiting.append((values.copy(), counts.copy(), divisor))
+            self._size += values.size
+            if len(self._waiting) >= _WAITING_PARTS or self._size >= _WAITING:
+                self._settle()
+
+    def table(self) -> _Table:
+        """All values, by divisor and ascending."""
+        self._settle()
+        self._tables = [_merged(self._tables)] if self._tables else []
+        return self._tables[0]
+
+    def _settle(self) -> None:
+        if self._waiting:
+            divisors = [np.full(values.size, divisor) for values, _, divisor in self._waiting]
+            waiting = _Table(
+                np.concatenate([values for values, _, _ in self._waiting]),
+                np.concatenate([counts for _, counts, _ in self._waiting]),
+                np.concatenate(divisors),
+            )
+            self._tables.append(_merged([waiting]))
+            self._waiting, self._size = [], 0
+
+
+class _Table(NamedTuple):
+    """Values with their counts and divisors, each a column."""
 
     values: NDArray[np.float64]
-    cumulated: NDArray[np.int64]
-    divisor: int
+    counts: NDArray[np.int64]
+    divisors: NDArray[np.int64]
 
 
 def mixture_quantiles(
@@ -50,7 +92,7 @@ def mixture_quantiles(
         [_bracket(cells, np.cumsum(weight), target) for target in wanted]
         for wanted, weight in zip(targets, weights, strict=True)
     ]
-    slices: list[list[list[_Slice]]] = [[[] for _ in wanted] for wanted in targets]
+    candidates = [[_Candidates() for _ in wanted] for wanted in targets]
     for component in components():
         places = _cells(component.values)
         below = np.concatenate(([0], np.cumsum(component.counts)))
@@ -58,11 +100,11 @@ def mixture_quantiles(
             edges = np.array(brackets[way])
             starts = np.searchsorted(places, edges[:, 0]).tolist()
             stops = np.searchsorted(places, edges[:, 1], "right").tolist()
-            for chosen, a, b in zip(slices[way], starts, stops, strict=True):
-                chosen.append(_Slice(component.values[a:b].copy(), below[a : b + 1].copy(), divisor))
+            for chosen, a, b in zip(candidates[way], starts, stops, strict=True):
+                chosen.add(component.values[a:b], component.counts[a:b], int(below[a]), divisor)
     return [
         [_decide(chosen, target) for chosen, target in zip(parts, wanted, strict=True)]
-        for parts, wanted in zip(slices, targets, strict=True)
+        for parts, wanted in zip(candidates, targets, strict=True)
     ]
 
 
@@ -108,25 +150,37 @@ def _add_weights(
     return cells, np.array([np.bincount(places, way, minlength=cells.size) for way in weights], np.float64)
 
 
-def _decide(slices: Sequence[_Slice], target: Fraction) -> float:
+def _merged(tables: Sequence[_Table]) -> _Table:
+    """One table, by divisor and value, in which equal ones are added up."""
+    values, counts, divisors = (np.concatenate(column) for column in zip(*tables, strict=True))
+    order = np.lexsort((values, divisors))
+    values, counts, divisors = values[order], counts[order], divisors[order]
+    new = (values[1:] != values[:-1]) | (divisors[1:] != divisors[:-1])
+    first = np.flatnonzero(np.concatenate(([True], new)))
+    return _Table(values[first], np.add.reduceat(counts, first), divisors[first])
+
+
+def _decide(candidates: _Candidates, target: Fraction) -> float:
     """Bisect among the candidate values with exact comparisons."""
-    candidates = np.unique(np.concatenate([s.values for s in slices]))
-    low, high = 0, candidates.size - 1
+    table = candidates.table()
+    values = np.unique(table.values)
+    low, high = 0, values.size - 1
     while low < high:
         middle = (low + high) // 2
-        if _reaches(slices, float(candidates[middle]), target):
+        if _reaches(candidates.below, table, float(values[middle]), target):
             high = middle
         else:
             low = middle + 1
-    return float(candidates[low])
+    return float(values[low])
 
 
-def _reaches(slices: Sequence[_Slice], value: float, target: Fraction) -> bool:
+def _reaches(below: Mapping[int, int], table: _Table, value: float, target: Fraction) -> bool:
     """Whether the share of the mixture up to ``value`` is at least ``target``; exact."""
-    counted: dict[int, int] = {}
-    for part in slices:
-        up_to = int(part.cumulated[np.searchsorted(part.values, value, "right")])
-        counted[part.divisor] = counted.get(part.divisor, 0) + up_to
+    counted = dict(below)
+    first = np.flatnonzero(np.concatenate(([True], table.divisors[1:] != table.divisors[:-1])))
+    up_to = np.add.reduceat(np.where(table.values <= value, table.counts, 0), first)
+    for divisor, count in zip(table.divisors[first].tolist(), up_to.tolist(), strict=True):
+        counted[divisor] += count
     shares = sum((count << _GUARD_BITS) // divisor for divisor, count in counted.items())
     wanted = target * (1 << _GUARD_BITS)
     if shares >= wanted:

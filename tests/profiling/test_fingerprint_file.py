@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from voxplan.profiling.fingerprint import (
     Failure,
     Fingerprint,
     FingerprintError,
+    IntensityStatistics,
     Labels,
     Provenance,
     SpacingRecord,
@@ -24,6 +26,7 @@ from voxplan.profiling.fingerprint import (
     load_fingerprint,
     save_fingerprint,
 )
+from voxplan.profiling.json_text import json_text
 
 
 def axes(value: float) -> AxisSummary:
@@ -171,3 +174,42 @@ def test_older_files_are_migrated(
     path = tmp_path / "old.json"
     path.write_text(json.dumps(content))
     assert load_fingerprint(path) == fingerprint
+
+
+def many(fingerprint: Fingerprint, count: int) -> Fingerprint:
+    """As many cases as wanted, each with strings and statistics of its own."""
+    case = fingerprint.cases[0].model_dump(mode="json")
+    numbers = dict.fromkeys(IntensityStatistics.model_fields, 1.5) | {"count": 7}
+    channel = {"foreground": numbers, "crop": numbers, "nonzero": numbers}
+    cases = tuple(
+        CaseFingerprint.model_validate(
+            {**case, "id": f"{n:07d}", "images": [f"{n}.nii"], "channels": [channel]}
+        )
+        for n in range(count)
+    )
+    return fingerprint.model_copy(update={"cases": cases})
+
+
+@pytest.mark.parametrize("cases", [0, 1, 2, 50])
+def test_written_case_by_case_it_is_the_same_text(
+    fingerprint: Fingerprint, tmp_path: Path, cases: int
+) -> None:
+    path = tmp_path / "fingerprint.json"
+    written = many(fingerprint, cases)
+    save_fingerprint(written, path)
+    assert path.read_text(encoding="utf-8") == json_text(written.model_dump(mode="json"))
+
+
+def test_many_cases_take_little_memory(fingerprint: Fingerprint, tmp_path: Path) -> None:
+    """100,000 cases are to be held by a laptop: at most 6 kB each here, and no second copy to write them."""
+    count = 2000
+    many(fingerprint, 2)  # what is made once
+    tracemalloc.start()
+    written = many(fingerprint, count)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
+    save_fingerprint(written, tmp_path / "fingerprint.json")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held / count < 6000
+    assert (peak - held) / count < 500

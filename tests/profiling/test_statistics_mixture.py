@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from fractions import Fraction
 from typing import Any
 
@@ -137,3 +138,22 @@ def test_the_error_of_a_mixture_is_that_of_its_coarsest_case() -> None:
     assert result.quantile_error == max(part.statistics().quantile_error for part in parts) > 0
     truth = [mixture_quantile([intensities(c) for c in drawn], q) for q in QUANTILES]
     assert stated(result) == pytest.approx(truth, abs=result.quantile_error)
+
+
+def test_very_many_small_cases_take_little_memory_and_the_definition_holds() -> None:
+    """Candidates of cases of one size are added up, and no case keeps arrays of its own (4 kB each)."""
+    rng = np.random.default_rng(8)
+    arrays = [rng.integers(0, 200, int(n)).astype("u1") for n in rng.integers(20, 24, 6000)]
+    parts = [distribution((a, 1.0, 0.0)) for a in arrays]
+    case_weighted(parts)  # what a distribution remembers once it was asked
+    tracemalloc.start()
+    result = case_weighted(parts)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak / len(parts) < 2400
+    assert result is not None
+    exact = [
+        sum((Fraction(int(np.count_nonzero(a <= v)), a.size) for a in arrays), Fraction(0)) / len(arrays)
+        for v in (int(result.median) - 1, int(result.median))
+    ]
+    assert exact[0] < Fraction(1, 2) <= exact[1]
