@@ -9,6 +9,7 @@ bit position where their float64 sum cannot round, and the remainders go through
 from __future__ import annotations
 
 import math
+import sys
 from fractions import Fraction
 from typing import Any
 
@@ -22,6 +23,7 @@ SQUARE_BITS = 2 * SUM_BITS
 FIXED_BITS = 4400
 """Fractional bits of the moments of a mixture: (slope * value)^2 of float64 numbers needs 4296."""
 
+_LARGEST = sys.float_info.max
 _FLOAT64_BITS = 53
 _MAX_WEIGHT = 1 << 48
 """Voxels of one sum: beyond, the common bit position leaves too few bits (256 TiB of uint8)."""
@@ -142,8 +144,16 @@ def to_fixed(value: Fraction) -> int:
     return (value.numerator << FIXED_BITS) // value.denominator
 
 
+def nearest_float(value: Fraction) -> float:
+    """The float64 next to a fraction; beyond its range the largest finite number."""
+    try:
+        return float(value)
+    except OverflowError:
+        return -_LARGEST if value < 0 else _LARGEST
+
+
 def standard_deviation(mean: Fraction, square: Fraction) -> float:
-    """Square root of ``square`` - ``mean``^2, rounded to float64 once."""
+    """Square root of ``square`` - ``mean``^2, rounded to float64 once; at most its largest number."""
     variance = square - mean * mean
     if variance <= 0:
         return 0.0
@@ -152,4 +162,7 @@ def standard_deviation(mean: Fraction, square: Fraction) -> float:
     scaled, left_over = divmod(top << 2 * shift, bottom)
     root = math.isqrt(scaled)
     inexact = bool(left_over) or root * root != scaled
-    return (root << 1 | inexact) / (1 << shift + 1)
+    try:
+        return (root << 1 | inexact) / (1 << shift + 1)
+    except OverflowError:
+        return _LARGEST

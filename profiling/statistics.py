@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from .fingerprint import IntensityStatistics
 from .histogram import MAX_DISTINCT, ValueHistogram, smallest_counts
 from .mixture import Component, mixture_quantiles
-from .moments import FIXED_BITS, moments_of_intensity, standard_deviation, sum_and_squares, to_fixed
+from .moments import (
+    FIXED_BITS,
+    moments_of_intensity,
+    nearest_float,
+    standard_deviation,
+    sum_and_squares,
+    to_fixed,
+)
 
 __all__ = [
     "MAX_DISTINCT",
@@ -240,7 +247,7 @@ def _statistics(
 ) -> IntensityStatistics:
     return IntensityStatistics(
         count=count,
-        mean=float(mean),
+        mean=nearest_float(mean),
         std=standard_deviation(mean, square),
         min=extent[0],
         max=extent[1],

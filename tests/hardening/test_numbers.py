@@ -20,7 +20,7 @@ from voxplan.profiling.case import ProfileOptions, profile_case
 from voxplan.profiling.formats.axes import AxisOrder
 from voxplan.profiling.formats.base import CaseSource, Spacing, VolumeHeader, VolumeSource
 from voxplan.profiling.histogram import ValueHistogram
-from voxplan.profiling.statistics import Distribution
+from voxplan.profiling.statistics import Distribution, case_weighted
 
 EDGES = st.integers(1, 2**40)
 
@@ -208,3 +208,21 @@ def test_scaling_never_yields_what_json_cannot_hold(slope: float, intercept: flo
     numbers = whole_range.statistics()
     for name, value in numbers:
         assert math.isfinite(value), name
+
+
+@pytest.mark.parametrize("slope", [3.353905102355067e305, -1.7e308, 1.7e308])
+@pytest.mark.parametrize("values", [[536], [-32768, 32767], [0, 1], [1, 2, 2]])
+def test_moments_beyond_float64_are_its_largest_number(slope: float, values: list[int]) -> None:
+    """As minimum and maximum are; a NIfTI-2 header can state such a slope."""
+    histogram = ValueHistogram(np.dtype("i2"), None)
+    histogram.add(np.array(values, "i2"))
+    distribution = Distribution.of(histogram, slope, 0.0)
+    assert distribution is not None
+    largest = np.finfo(np.float64).max
+    exact = sum(Fraction(slope) * value for value in values) / len(values)
+    result = distribution.statistics()
+    assert result.mean == float(max(-Fraction(largest), min(exact, Fraction(largest))))
+    assert 0 <= result.std <= largest
+    weighted = case_weighted([distribution, distribution])
+    assert weighted is not None
+    assert weighted.mean == result.mean
