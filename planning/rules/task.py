@@ -133,8 +133,8 @@ def _semantic(
             *warnings,
             "object ids cannot be classes: trained as one class, id > 0 against background",
         )
-    elif kind == "none" or not classes:
-        classes = classes or dict(UNLABELLED_CLASSES)
+    elif not classes:
+        classes = dict(UNLABELLED_CLASSES)
     regions = any(len(values) > 1 for values in classes.values())
     background = [name for name, values in classes.items() if 0 in values]
     channels = len(classes) - (len(background) if regions else 0)

@@ -260,3 +260,41 @@ def test_divided_by_a_mask_each_side_is_numpys(
         assert np.array_equal(stored, distinct)
         assert np.array_equal(found, counts)
         assert side.empty == part.size - finite.size + np.count_nonzero(is_zero)
+
+
+def test_a_two_hundredth_to_the_voxel() -> None:
+    """Ranks 500, 10,000, 50,000, 90,000 and 99,500 of 100,000 different values."""
+    distribution = Distribution.of(histogram(np.arange(100_000, dtype="u4")))
+    assert distribution is not None
+    assert stated(distribution) == [499, 9_999, 49_999, 89_999, 99_499]
+
+
+@pytest.mark.parametrize("limit", [8, 1 << 20])
+@pytest.mark.parametrize("given", [range(-3000, -1024), range(-1023, 900), range(-900, 2000)])
+def test_zeros_by_number_are_zeros_as_voxels(given: range, limit: int) -> None:
+    """An intercept of -1024: the stored zero is 1024, below, above and among the other values."""
+    stored = np.array(given, "i4") + 1024
+    stored = stored[stored != 1024]
+    with_zeros = np.concatenate([stored, np.full(7, 1024, "i4")])
+    counted = histogram(stored, (1024, 1024), limit)
+    distribution = Distribution.of(counted, 1.0, -1024.0, zeros=7)
+    assert distribution is not None
+    result = distribution.statistics()
+    intensities = with_zeros.astype("f8") - 1024
+    assert result.count == with_zeros.size
+    assert (result.min, result.max) == (intensities.min(), intensities.max())
+    assert result.mean == pytest.approx(intensities.mean(), rel=1e-12)
+    assert result.std == pytest.approx(intensities.std(), rel=1e-12)
+    assert stated(distribution) == pytest.approx(quantiles(intensities), abs=result.quantile_error)
+
+
+@pytest.mark.parametrize("slope", [1.0, -2.0])
+def test_the_middle_of_a_shared_bin_never_lies_beyond_the_values(slope: float) -> None:
+    values = np.concatenate([np.linspace(0.0, 1.0, 50), [8.0, 8.0625]])
+    distribution = Distribution.of(histogram(values, None, 4), slope)
+    assert distribution is not None
+    intensities, counts = distribution.table()
+    low, high = sorted((0.0, 8.0625 * slope))
+    assert low <= intensities.min()
+    assert intensities.max() <= high
+    assert counts.sum() == values.size

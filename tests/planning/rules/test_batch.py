@@ -7,7 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from voxplan.planning.rules.batch import LARGEST_BATCH, choose_batch, largest_batch, per_gpu_cap
+from voxplan.planning.rules.batch import (
+    LARGEST_BATCH,
+    choose_batch,
+    compute_cap,
+    largest_batch,
+    per_gpu_cap,
+)
 
 
 @pytest.mark.parametrize("start", [1, 2, 3])
@@ -63,3 +69,50 @@ def test_what_stops_the_batch(
         step_voxels=step,
     )
     assert (choice.batch_size, choice.stopped_by) == expected
+
+
+@pytest.mark.parametrize(("fixed", "slope"), [(0.1, 0.003), (0.5, 0.001), (0.0, 0.01), (0.9, 0.0001)])
+def test_an_affine_load_is_asked_for_a_handful_of_times(fixed: float, slope: float) -> None:
+    """Each trial traces a network. Start, its double, eight times as many twice, where the line reaches 1,
+    and the one beyond.
+    """
+    tried: list[int] = []
+
+    def load(batch: int) -> float:
+        tried.append(batch)
+        return fixed + slope * batch
+
+    expected = max(batch for batch in range(2, 513) if fixed + slope * batch <= 1)
+    assert largest_batch(load, 2, 512) == expected
+    assert len(tried) <= 6
+
+
+def test_the_last_batch_before_the_limit_of_memory_is_tried_once() -> None:
+    """Two and three fit, four does not: two trials beyond the start say so."""
+    tried: list[int] = []
+
+    def load(batch: int) -> float:
+        tried.append(batch)
+        return batch / 3
+
+    assert largest_batch(load, 2, 512) == 3
+    assert sorted(tried) == [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("loads", "stop"),
+    [
+        ({1: 0.5, 2: 0.9, 3: 1.5, 4: 1.9}, "memory"),
+        ({1: 0.5, 2: 0.9, 3: 1.0, 4: 2.5}, "dataset share"),
+    ],
+)
+def test_memory_is_named_where_one_sample_more_does_not_fit(loads: dict[int, float], stop: str) -> None:
+    """Of 1e6 voxels in patches of 1e6 the share allows the minimum of 2, the start, in any case."""
+    choice = choose_batch(loads.__getitem__, start=2, dataset_voxels=1e6, patch_size=(100, 100, 100))
+    assert (choice.batch_size, choice.stopped_by) == (2, stop)
+
+
+def test_a_patch_larger_than_a_step_is_computed_one_by_one() -> None:
+    assert compute_cap((100, 100, 100), 999_999) == 1
+    assert compute_cap((100, 100, 100), 3_500_000) == 3
+    assert compute_cap((100, 100, 100), None) is None

@@ -103,3 +103,22 @@ def test_names_with_a_fixed_meaning() -> None:
 
 def test_ct_without_foreground_falls_back_to_z_scores() -> None:
     assert choose("CT", statistics=None).scheme == "zscore"
+
+
+def test_the_mask_begins_below_three_quarters() -> None:
+    assert not nnunet_uses_mask("ZScoreNormalization", 0.75)
+    assert nnunet_uses_mask("ZScoreNormalization", 0.7499)
+
+
+def test_data_of_one_value_has_no_range_to_scale_by() -> None:
+    flat = NUMBERS.model_copy(update={"min": 5.0, "max": 5.0})
+    assert choose("rescale_to_0_1", statistics=flat).scheme == "zscore"
+
+
+def test_the_reason_names_the_region() -> None:
+    for size, region in ((0.9, "the cropped volume"), (0.5, "its non-zero voxels")):
+        choice, decision = choose_normalization(
+            "T1", dtypes=("int16",), statistics=None, relative_size=size, finest_spacing_mm=0.7
+        )
+        assert region in decision.why
+        assert choice.masked == (size < 0.75)

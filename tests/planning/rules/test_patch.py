@@ -57,3 +57,8 @@ def test_a_batch_covers_at_most_a_twentieth_of_the_data() -> None:
 
 def test_the_cap_never_goes_below_two() -> None:
     assert batch_cap(1e6, (100, 100, 100)) == 2
+
+
+def test_one_voxel_may_be_left() -> None:
+    topology = nnunet_topology((2, 4, 4), (1.0, 1.0, 1.0))
+    assert shrink(topology, (1.0, 1.0, 1.0), (2.0, 400.0, 400.0)).patch_size[0] == 1

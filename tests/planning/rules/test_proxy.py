@@ -94,3 +94,12 @@ def test_more_of_anything_writes_more() -> None:
     features = features_per_stage(topology.stages, 3)
     counts = [plain_unet_elements(size, topology.strides, features, 2) for size in sizes]
     assert all(smaller < larger for smaller, larger in itertools.pairwise(counts))
+
+
+def test_one_strided_axis_is_enough_for_a_shortcut() -> None:
+    """By hand: 8 x 8, then 8 x 4 of the same width, one block each, 2 classes."""
+    stem, first = 64 * 32, 2 * 64 * 32
+    second = (2 + 1) * 32 * 32
+    decoder = 64 * 32 + 64 * 32 + 64 * 2
+    count = residual_unet_elements((8, 8), ((1, 1), (1, 2)), (32, 32), 2, blocks=(1, 1))
+    assert count == stem + first + second + decoder

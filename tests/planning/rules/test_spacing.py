@@ -82,3 +82,38 @@ def test_separate_resampling_of_a_thick_axis() -> None:
 def test_one_row_a_case_is_needed() -> None:
     with pytest.raises(ValueError, match="one row a case"):
         target_spacing([1.0, 1.0, 1.0], [[1, 1, 1]])
+
+
+def thick(spacing: tuple[float, float, float], shape: tuple[int, int, int]) -> bool:
+    """Whether z takes its 10th percentile, the first of eleven cases being finer there."""
+    spacings = [(spacing[0] * 0.9, *spacing[1:])] * 2 + [spacing] * 9
+    return target_spacing(spacings, [shape] * 11)[0] != pytest.approx(spacing[0])
+
+
+def test_an_axis_is_thick_beyond_three_times_the_largest_other_one() -> None:
+    assert thick((3.1, 1.0, 0.5), (40, 400, 400))
+    assert not thick((3.0, 1.0, 0.5), (40, 400, 400))
+    assert not thick((2.9, 1.0, 0.5), (40, 400, 400))
+
+
+def test_a_thick_axis_has_fewer_voxels_than_a_third_of_the_smallest_other_one() -> None:
+    assert thick((5.0, 1.0, 1.0), (99, 300, 900))
+    assert not thick((5.0, 1.0, 1.0), (100, 300, 900))
+    assert not thick((5.0, 1.0, 1.0), (101, 300, 900))
+
+
+def test_the_voxels_are_the_median_over_cases() -> None:
+    """z of 100 and 101 at equal odds: their median, not a higher percentile, is compared with 301.4."""
+    spacings = [(4.0, 1.0, 1.0), (5.0, 1.0, 1.0)]
+    shapes = [(100, 301.51, 900), (101, 301.51, 900)]
+    assert target_spacing(spacings, shapes)[0] == pytest.approx(4.1)
+
+
+def test_a_thick_axis_as_fine_as_the_others_stays_what_it_is() -> None:
+    spacings = [(1.0, 1.0, 1.0)] * 2 + [(4.0, 1.0, 1.0)] * 9
+    assert target_spacing(spacings, [(40, 400, 400)] * 11)[0] == 1.0
+
+
+def test_separate_resampling_goes_by_the_ratio() -> None:
+    assert needs_separate_z((0.5, 0.1, 0.1))
+    assert not needs_separate_z((3.0, 2.0, 2.0))

@@ -81,3 +81,15 @@ def test_real_golden_ids(voxplan_golden: Path) -> None:
         1,
         1,
     ]
+
+
+@pytest.mark.parametrize(("length", "folds"), [(40, 5), (39, 4), (32, 4), (31, 3), (16, 2), (5, 2)])
+def test_blocks_have_eight_voxels_or_are_fewer(length: int, folds: int) -> None:
+    assert len(spatial_folds({"a": (length, 3, 3), "b": (4000, 3, 3)})) == folds
+
+
+def test_no_block_is_empty() -> None:
+    splits = spatial_folds({"a": (40, 3, 3), "b": (41, 3, 3), "c": (1, 1, 1)})
+    blocks = [block for split in splits for block in (*split.train_blocks, *split.validation_blocks)]
+    assert all(0 <= block.start < block.stop for block in blocks)
+    assert {(block.start, block.stop) for block in blocks if block.case == "c"} == {(0, 1)}

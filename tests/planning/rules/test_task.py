@@ -60,3 +60,33 @@ def test_the_user_decides() -> None:
     assert "ids cannot be classes" in semantic.warnings[0]
     with pytest.raises(ValueError, match="--task must be one of"):
         choose_task("semantic", {}, stated="panoptic")  # type: ignore[arg-type]
+
+
+def test_the_twelve_offsets_one_by_one() -> None:
+    """Lee et al. 2017: the neighbours, then 2, 3, 4 sections and 3, 9, 27 voxels in the plane."""
+    nearest = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+    far = tuple(
+        offset for z, n in ((2, 3), (3, 9), (4, 27)) for offset in ((-z, 0, 0), (0, -n, 0), (0, 0, -n))
+    )
+    assert affinity_offsets(12, anisotropy=2.0) == nearest + far
+    assert affinity_offsets(12, anisotropy=1.99)[3] == (-3, 0, 0)
+
+
+def test_classes_that_nobody_names_are_background_and_foreground() -> None:
+    for kind in ("semantic", "none", "instance"):
+        choice = choose_task(kind, {}, stated="semantic")  # type: ignore[arg-type]
+        assert choice.classes == {"background": (0,), "foreground": (1,)}
+        assert choice.out_channels == 2
+    named = choose_task("none", {"background": (0,), "a": (1,), "b": (2,)})
+    assert named.out_channels == 3
+
+
+def test_two_values_already_make_a_region() -> None:
+    choice = choose_task("semantic", {"background": (0,), "whole": (1, 2), "core": (2,)})
+    assert (choice.regions, choice.out_channels) == (True, 2)
+
+
+def test_the_reason_says_who_decided() -> None:
+    assert choose_task("instance", {}).decision.why == "the labels are object ids: affinity segmentation"
+    stated = choose_task("instance", {}, stated="boundary").decision.why
+    assert stated == "set by the user; the labels are object ids"

@@ -57,3 +57,36 @@ def test_each_training_process_holds_a_cache_of_its_own() -> None:
     assert (
         "9.0 GiB uncompressed, 4 times (each process holds its own), exceed half of the RAM" in decision.why
     )
+
+
+def limited(**change: object) -> tuple[int, str, tuple[str, ...]]:
+    choice = choose_workers(**{**ROOMY, **change})  # type: ignore[arg-type]
+    return choice.workers, choice.decision.why, choice.warnings
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_main_memory_to_the_byte(processes: int) -> None:
+    """700 MiB and three batches of 64 MiB a worker, from half of what each process has."""
+    needed = 2 * processes * 3 * (700 + 3 * 64) * MIB
+    assert limited(ram_available=needed, processes=processes)[0] == 3
+    assert limited(ram_available=needed - 2 * processes, processes=processes)[0] == 2
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_shared_memory_to_the_byte(processes: int) -> None:
+    """Two batches of 64 MiB wait for each worker, in half of /dev/shm."""
+    needed = 2 * processes * 3 * 2 * 64 * MIB
+    assert limited(shared_memory=needed, processes=processes)[0] == 3
+    assert limited(shared_memory=needed - 2 * processes, processes=processes)[0] == 2
+    assert limited(shared_memory=24, batch_bytes=0)[0] == 6
+
+
+def test_one_core_is_no_fault_of_shared_memory() -> None:
+    """With no core for a worker nothing is said of a /dev/shm that could not hold its batches either."""
+    assert limited(shared_memory=MIB, cores=1)[2] == ()
+    assert len(limited(shared_memory=MIB, cores=2)[2]) == 1
+
+
+def test_a_share_of_processes_is_said_where_there_are_several() -> None:
+    assert limited()[1] == "12 workers: limited by nnU-Net's maximum"
+    assert limited(processes=2, cores=8)[1] == "3 workers for each of 2 processes: limited by cores"
