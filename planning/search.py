@@ -20,6 +20,10 @@ a network of four or more poolings sees mostly its own padding. Our choice; nnU-
 """
 RUNGS_PER_DOUBLING = 6
 """Steps in which the search scales the edge of the patch; divisors make most of them fall together."""
+SMALLER_DOUBLINGS = 3
+"""How far below the edge of the smallest sensible patch the scaling begins: a network that needs 32 voxels of
+an axis that has one makes a patch 32 times larger than asked for, which is 2.5 doublings of the other edges.
+"""
 TYPICAL_VOXELS = {2: 512**2, 3: 128**3}
 """Voxels of the patch that the search looks at first, by dimensions: what most published networks train on.
 Its topology is near the final one.
@@ -147,25 +151,32 @@ class PatchSpace:
             if candidate is not None:
                 rungs.setdefault(candidate.patch, candidate)
         ordered = sorted(rungs.values(), key=lambda candidate: candidate.voxels)
+        # A thin axis snapped to its minimum makes a patch much larger: what counts is the snapped one.
+        sensible = self._sensible()
+        ordered = [candidate for candidate in ordered if candidate.voxels >= sensible] or ordered[-1:]
         if self.most_voxels is None:
             return tuple(ordered)
         light = tuple(candidate for candidate in ordered if candidate.voxels <= self.most_voxels)
         return light or tuple(ordered[:1])
 
+    def _sensible(self) -> float:
+        """Voxels of the smallest patch worth training on.
+
+        At most half of ``most_voxels``, since snapping to the divisors makes patches larger.
+        """
+        return min(SENSIBLE_VOXELS[self.dimensions], (self.most_voxels or math.inf) / 2)
+
     def _scaled(self) -> Iterator[tuple[float, ...]]:
+        """Sizes of equal physical extent, clipped to the median shape, from a few voxels to all of it."""
         aspect = self.aspect()
         largest = max(median / share for median, share in zip(self.median_shape, aspect, strict=True))
-        # Half of a limit, since snapping to the divisors makes patches larger.
-        sensible = min(SENSIBLE_VOXELS[self.dimensions], (self.most_voxels or math.inf) / 2)
-        edge = sensible ** (1 / self.dimensions)
-        for step in itertools.count():
+        edge = self._sensible() ** (1 / self.dimensions)
+        for step in itertools.count(-SMALLER_DOUBLINGS * RUNGS_PER_DOUBLING):
             scale = min(edge * 2 ** (step / RUNGS_PER_DOUBLING), largest)
-            sizes = tuple(
+            yield tuple(
                 min(share * scale, float(median))
                 for share, median in zip(aspect, self.median_shape, strict=True)
             )
-            if math.prod(sizes) >= sensible * (1 - 1e-9) or scale == largest:
-                yield sizes
             if scale == largest:
                 return
 

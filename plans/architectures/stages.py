@@ -14,6 +14,10 @@ from .topology import Topology, nnunet_topology
 
 MINIMUM_STAGES = 3
 """MONAI's DynUNet and nnU-Net's trainer both need at least three resolutions."""
+MAXIMUM_STAGES = 24
+"""Far more than trains: an axis of 33 million voxels halved down to 4. But the search asks for the topology
+of patches as large as the data, and the planes of connectomics have over 16,000 voxels an axis (13 stages).
+"""
 BASE_FEATURES = 32
 """Channels at full resolution (nnU-Net's ``UNet_base_num_features``)."""
 MAX_FEATURES = {2: 512, 3: 320}
@@ -27,7 +31,7 @@ Features = Annotated[int, Field(ge=1, le=2048)]
 class StageArguments(Model):
     """Strides, kernels and channels by stage, full resolution first; the last stage is the bottleneck."""
 
-    strides: tuple[tuple[Stride, ...], ...] = Field(min_length=MINIMUM_STAGES, max_length=12)
+    strides: tuple[tuple[Stride, ...], ...] = Field(min_length=MINIMUM_STAGES, max_length=MAXIMUM_STAGES)
     """Stride on entering a stage; 1 on all axes of the first."""
     kernels: tuple[tuple[Kernel, ...], ...]
     features: tuple[Features, ...]

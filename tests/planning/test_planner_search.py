@@ -17,6 +17,8 @@ GRIDS = [
     ((5.0, 0.7, 0.7), (11, 512, 512)),
     ((1.0, 1.0, 1.0), (3, 30, 41)),
     ((8.0, 8.0, 8.0), (5000, 7000, 6000)),
+    ((8.0, 8.0, 8.0), (60_000, 1_000_000, 700_000)),
+    ((2000.0, 4.0, 4.0), (30, 20_000, 20_000)),
     ((0.5, 0.5), (300, 417)),
     (None, (40, 4096)),
 ]
@@ -111,3 +113,16 @@ def test_demanded_patch_says_what_would_work() -> None:
         space.exact((50, 50, 50))
     with pytest.raises(ValueError, match="2 axes"):
         space.exact((64, 64))
+
+
+def test_an_axis_that_is_padded_does_not_raise_the_smallest_sensible_patch() -> None:
+    # 30 sections of 2 um against pixels of 4 nm: MedNeXt needs 32 voxels where equal extent asks for one.
+    space = PatchSpace(get_architecture("mednext_s"), (2000.0, 4.0, 4.0), (30, 20_000, 20_000))
+    smallest = space.ladder()[0]
+    assert smallest.patch[0] == 32
+    assert SENSIBLE_VOXELS[3] <= smallest.voxels < 2 * SENSIBLE_VOXELS[3]
+
+
+def test_a_patch_smaller_than_the_smallest_sensible_one_is_taken_where_the_image_is() -> None:
+    space = PatchSpace(get_architecture("unet"), (1.0, 1.0, 1.0), (20, 24, 28))
+    assert [candidate.patch for candidate in space.ladder()] == [(20, 24, 28)]
