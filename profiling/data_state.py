@@ -29,7 +29,7 @@ def data_state(places: Iterable[str], own: Collection[Path] = ()) -> str | None:
         own: files and folders that the run itself writes.
     """
     digest = hashlib.sha256()
-    written = {str(path.absolute()) for path in own}
+    written = {str(path.parent.resolve() / path.name) for path in own}
     count = 0
     for place in places:
         try:
@@ -58,14 +58,13 @@ def _lines(place: str, written: Collection[str]) -> Iterator[str]:
     if not path.is_dir():
         yield from path_state(path)
         return
-    pending = [str(path.absolute())]
+    pending = [str(path.resolve())]
     while pending:
         folder = pending.pop()
         yield folder
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
-                hidden = entry.name.startswith(".") and not entry.name.startswith(".z")  # of Zarr
-                if hidden or entry.path in written:
+                if entry.path in written:  # hidden ones count: globs and datalists may name them
                     continue
                 if entry.is_dir():
                     if entry.is_symlink():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,11 @@ def own_files(arguments: argparse.Namespace) -> list[Path]:
     return own if arguments.report is None else [*own, arguments.report]
 
 
+def own_globs(arguments: argparse.Namespace) -> list[str]:
+    """Globs of :func:`own_files` by their whole paths: what has the same name elsewhere is data."""
+    return [glob.escape(os.path.abspath(path)) for path in own_files(arguments)]  # noqa: PTH100 - as in is_excluded
+
+
 def state_before(
     arguments: argparse.Namespace, labels: str | None, kind: LabelKind | None, options: ProfileOptions
 ) -> str | None:
@@ -30,14 +37,17 @@ def state_before(
     from voxplan.profiling.data_state import data_state
     from voxplan.profiling.extract import installed_version
     from voxplan.profiling.fingerprint import FORMAT_VERSION
+    from voxplan.profiling.formats.address import local_place
     from voxplan.profiling.journal import COMPUTATION
+    from voxplan.profiling.layouts.pair import below_data
 
     data: Path | None = arguments.data
     images: str | None = arguments.images
     places = [] if data is None else [str(data)]
     for place in (images, labels):
         if place is not None:
-            places.append(place if data is None or images is None else str(data / place))
+            local = local_place(place)
+            places.append(local if data is None or images is None else below_data(data, local))
     found = data_state(places, own_files(arguments))
     if found is None:
         return None

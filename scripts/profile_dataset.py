@@ -9,7 +9,6 @@ for wrong usage, 130 after Ctrl-C.
 from __future__ import annotations
 
 import argparse
-import glob
 import io
 import os
 import re
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from .parser import Parser
-from .profile_again import own_files, state_before
+from .profile_again import own_globs, state_before
 from .profile_cluster import add_cluster_options, check_cluster_usage, chosen_backend, name_shard
 from .profile_output import (
     DEFAULT_OUTPUT,
@@ -228,7 +227,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         labels=labels,
         image_key=arguments.image_key,
         label_key=arguments.label_key,
-        exclude=[*arguments.exclude, *(glob.escape(path.name) for path in own_files(arguments))],
+        exclude=[*arguments.exclude, *own_globs(arguments)],
         use_labels=kind != "none",
     )
     if (problem := foreign_output(arguments.output, dataset)) is not None:

@@ -27,8 +27,17 @@ def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
 
 
 def is_excluded(path: Path, root: Path, exclude: Sequence[str]) -> bool:
-    """Whether a glob matches the file's name, its path within ``root``, or that of a folder above it."""
+    """Whether a glob matches the file's name, its path within ``root``, or that of a folder above it.
+
+    A glob that begins with a slash is compared with the whole path, and those of the folders above, alone.
+    """
     if not exclude:
+        return False
+    whole = os.path.abspath(path)  # noqa: PTH100 - without "..", which Path.absolute keeps
+    anchored = [glob for glob in exclude if glob.startswith("/")]
+    if any(fnmatchcase(whole, glob) or fnmatchcase(whole, f"{glob}/*") for glob in anchored):
+        return True
+    if len(anchored) == len(exclude):
         return False
     relative = path.relative_to(root) if path.is_relative_to(root) else path
     names = [path.name, relative.as_posix(), *(parent.as_posix() for parent in relative.parents)]

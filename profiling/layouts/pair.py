@@ -80,14 +80,14 @@ class PairLayout(Layout):
             msg = "--labels was given without images: add --images, or the data folder"
             raise FormatError(msg, kind="ambiguous")
         if request.data is not None:
-            images = _below(request.data, request.images)
-            labels_here = None if request.labels is None else _below(request.data, request.labels)
+            images = below_data(request.data, request.images)
+            labels_here = None if request.labels is None else below_data(request.data, request.labels)
             return images, labels_here, common_root(str(request.data), images, labels_here)
         return request.images, request.labels, common_root(request.images, request.labels)
 
 
-def _below(data: Path, place: str) -> str:
-    """A place within the data folder; an address is none."""
+def below_data(data: Path, place: str) -> str:
+    """What ``--images`` or ``--labels`` means beside a data folder: a place within it, or an address."""
     return place if is_address(place) else str(data / place)
 
 

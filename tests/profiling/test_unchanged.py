@@ -330,3 +330,53 @@ def test_a_package_that_was_missing_is_looked_for_again(
     run(tmp_path, output, *options)
     assert load_fingerprint(output).failures == ()
     assert len(load_fingerprint(output).cases) == 2
+
+
+def test_own_files_leave_out_nothing_of_the_same_name(tmp_path: Path) -> None:
+    for organ in ("liver", "spleen"):
+        (tmp_path / "data" / organ).mkdir(parents=True)
+        tifffile.imwrite(tmp_path / "data" / organ / "a.tif", VOXELS)
+    output = tmp_path / "liver"
+    run(tmp_path / "data", output)
+    assert [case.id for case in load_fingerprint(output).cases] == ["liver/a", "spleen/a"]
+
+
+def write_image(path: Path, value: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, np.full((4, 6, 8), value, np.uint8), photometric="minisblack")
+
+
+def profiled_mean(output: Path) -> float:
+    pooled = load_fingerprint(output).summary.channels[0].pooled
+    assert pooled is not None
+    return pooled.mean
+
+
+def test_changes_in_hidden_folders_that_a_glob_names_are_noticed(tmp_path: Path) -> None:
+    data, output = tmp_path / "data", tmp_path / "f.json"
+    for value in (3, 7):
+        write_image(data / ".cache" / "a.tif", value)
+        run(data, output, "--images", ".*/*.tif")
+        assert profiled_mean(output) == value
+
+
+def test_changes_of_hidden_files_that_a_datalist_names_are_noticed(tmp_path: Path) -> None:
+    data, output = tmp_path / "data", tmp_path / "f.json"
+    data.mkdir()
+    (data / "dataset.json").write_text(json.dumps({"training": [{"image": ".images/a.tif"}]}))
+    for value in (3, 7):
+        write_image(data / ".images" / "a.tif", value)
+        run(data, output)
+        assert profiled_mean(output) == value
+
+
+def test_changes_at_an_address_beside_a_data_folder_are_noticed(tmp_path: Path) -> None:
+    """``file://`` is a place of its own, not one below the data folder."""
+    zarr = pytest.importorskip("zarr")
+    data, store, output = tmp_path / "data", tmp_path / "a.zarr", tmp_path / "f.json"
+    data.mkdir()
+    for value in (3, 7):
+        array = zarr.open_array(str(store), mode="w", shape=(4, 6, 8), chunks=(4, 6, 8), dtype="u1")
+        array[...] = value
+        run(data, output, "--images", f"file://{store}")
+        assert profiled_mean(output) == value
