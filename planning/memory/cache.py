@@ -1,6 +1,7 @@
 """Estimates of registered architectures, kept on disk between runs.
 
-A callable's estimate is never kept: two callables of one name need not build one network. A cache that cannot
+A callable's estimate is never kept: two callables of one name need not build one network. Nor is that of an
+architecture which is not the registered one of its name. A cache that cannot
 be read or written is as good as none.
 """
 
@@ -12,22 +13,25 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxplan.plans.architectures import ARCHITECTURES
 from voxplan.plans.schema import LossChoice
 
 from .estimate import MemoryEstimate, TimelinePoint
 
 if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
     from .request import Request
 
-TRACE_VERSION = 1
-"""Raised whenever a change to this package changes its numbers."""
+CODE = ("voxplan.planning.memory", "voxplan.plans")
+"""Packages whose code decides a number. Another version of any of their files asks for another estimate."""
 
 
 def cache_folder() -> Path | None:
@@ -45,22 +49,37 @@ def cache_folder() -> Path | None:
 @cache
 def _versions() -> tuple[str, ...]:
     """What an estimate depends on besides its request."""
-    constants = resources.files("voxplan.planning.memory").joinpath("constants.yaml").read_bytes()
+    code = hashlib.sha256()
+    for package in CODE:
+        for name, content in sorted(_files(resources.files(package), package)):
+            code.update(f"{name} {len(content)}\n".encode() + content)
     packages = tuple(f"{name} {metadata.version(name)}" for name in ("torch", "monai", "voxplan"))
-    return (f"trace {TRACE_VERSION}", hashlib.sha256(constants).hexdigest(), *packages)
+    return (code.hexdigest(), *packages)
+
+
+def _files(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
+    """Code and constants below a package, by dotted name."""
+    for item in folder.iterdir():
+        name = f"{prefix}.{item.name}"
+        if item.is_dir():
+            yield from _files(item, name)
+        elif name.endswith((".py", ".yaml")):
+            yield name, item.read_bytes()
 
 
 def cache_key(request: Request) -> str | None:
     """Name of the file that holds the request's estimate; None where it must not be kept."""
-    loss = request.loss
-    if request.architecture is None or (loss is not None and not isinstance(loss, LossChoice)):
+    loss, architecture = request.loss, request.architecture
+    if architecture is None or architecture is not ARCHITECTURES.get(architecture.name):
+        return None
+    if loss is not None and not isinstance(loss, LossChoice):
         return None
     asked: dict[str, Any] = {
         item.name: getattr(request, item.name)
         for item in fields(request)
         if item.name not in ("architecture", "build_callable", "loss", "optimizer", "arguments")
     }
-    asked["architecture"] = request.architecture.name
+    asked["architecture"] = architecture.name
     asked["arguments"] = dict(request.arguments)
     asked["optimizer"] = request.optimizer.model_dump()
     asked["loss"] = loss.model_dump() if loss is not None else None

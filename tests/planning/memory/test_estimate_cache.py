@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +19,7 @@ from torch import Tensor
 
 from voxplan.planning.memory import estimate_training_memory
 from voxplan.planning.memory import request as request_module
+from voxplan.plans.architectures import get_architecture
 
 
 @pytest.fixture
@@ -61,6 +68,47 @@ def test_callables_are_never_kept(folder: Path) -> None:
     _estimate(lambda: BasicUNet(2, 1, 2))
     _estimate(loss=loss)
     assert not folder.exists()
+
+
+def test_an_architecture_that_only_shares_a_name_is_never_kept(folder: Path) -> None:
+    _estimate(copy.copy(get_architecture("basic_unet")))
+    assert not folder.exists()
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """The packages once more, to be edited."""
+    root = tmp_path / "copy"
+    for name in ("profiling", "plans", "planning"):
+        package = Path(str(resources.files(f"voxplan.{name}")))
+        shutil.copytree(package, root / "voxplan" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return root
+
+
+def test_other_code_is_another_estimate(folder: Path, copied: Path) -> None:
+    """A step that keeps one tensor longer was answered from the days before it did."""
+    program = (
+        "from voxplan.planning.memory import estimate_training_memory as estimate\n"
+        "print(estimate('basic_unet', patch_size=(32, 32), batch_size=2).total)"
+    )
+
+    def run() -> None:
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONPATH": str(copied)},
+            cwd=copied,
+            check=True,
+            capture_output=True,
+        )
+
+    run()
+    run()
+    assert len(list(folder.iterdir())) == 1
+    for kept, edited in enumerate(("planning/memory/step.py", "plans/losses.py"), start=2):
+        with (copied / "voxplan" / edited).open("a", encoding="utf-8") as file:
+            file.write("# edited\n")
+        run()
+        assert len(list(folder.iterdir())) == kept
 
 
 BROKEN = {
