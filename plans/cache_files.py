@@ -118,10 +118,11 @@ def _write(
                 arrays[name] = np.lib.format.open_memmap(text, mode="w+", dtype=dtype, shape=shape)
                 _take_room(temporary[name])
         fill(arrays)
-        for name, array in arrays.items():
-            assert isinstance(array, np.memmap)
-            array.flush()
-            temporary[name].replace(paths[name])
+        with _told(folder, what, sizes):
+            for name, array in arrays.items():
+                assert isinstance(array, np.memmap)
+                array.flush()
+                temporary[name].replace(paths[name])
     finally:
         for path in temporary.values():
             path.unlink(missing_ok=True)

@@ -203,6 +203,21 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         cached_arrays(tmp_path / "file" / "cache", "stem", SIZES, fill, what="case a")
 
 
+def test_a_disk_that_fails_at_the_end_is_said_likewise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Network file systems say only when data is sent that a quota is used up."""
+
+    def full(_: Any) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(np.memmap, "flush", full)
+    with pytest.raises(CacheError, match=r"case a: cannot be cached in .*Disk quota exceeded") as raised:
+        cached_arrays(tmp_path, "stem", SIZES, fill, what="case a")
+    assert raised.value.kind == "too-large"
+    assert [path.name for path in tmp_path.iterdir()] == ["stem.lock"]
+
+
 def test_a_second_run_needs_no_room(
     make_plan: PlanMaker, write_case: CaseWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
