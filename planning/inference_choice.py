@@ -36,7 +36,13 @@ def choose_inference(
         memory.architecture.validate(
             candidate.arguments, dimensions=memory.dimensions, patch_size=overrides.inference_window
         )
-    decisions.add("inference", "rule", "the patch as window, half overlapping, as nnU-Net predicts")
+    of_window = "the patch as window" if overrides.inference_window is None else "the user's window"
+    overlapping = (
+        "half overlapping, as nnU-Net predicts"
+        if overrides.inference_overlap is None
+        else "the user's overlap"
+    )
+    decisions.add("inference", "rule", f"{of_window}, {overlapping}")
     first = overrides.inference_batch_size or min(INFERENCE_BATCH, choice.batch_size)
     batch_size, needed = first, memory.inference(candidate, window, first)
     while needed > memory.budget.bytes and batch_size > 1 and overrides.inference_batch_size is None:

@@ -58,7 +58,7 @@ def test_each_value_has_its_own_reason(make_document: Make) -> None:
     assert found["batch_size"].why_after == "[user] set to 2 by the user"
     # The windows at once follow from the training batch; the user has not set them.
     assert found["inference.batch_size"].why_before.startswith("[rule] the patch as window")
-    assert found["inference.batch_size"].why_after.startswith("[rule] the patch as window")
+    assert found["inference.batch_size"].why_after == "[rule] the patch as window, the user's overlap"
     assert found["inference.overlap"].why_after == "[user] set to 0.25 by the user"
     assert found["optimizer.lr"].why_after == "[user] set to 0.0003 by the user"
     assert found["memory.total"].why_after.startswith("[hardware] one step traced")
