@@ -217,6 +217,7 @@ def summarize(
         compressed_stream=any(header.sequential for header in everything),
         content_key=key,
         sample_digest=None if scan is None else _sample_digest(scan),
+        other_files=any(header.other_files for header in everything),
         warnings=tuple(dict.fromkeys(warnings)),
     )
     return CaseResult(fingerprint, tuple(foreground), tuple(nonzero), table)

@@ -191,6 +191,9 @@ def _run(
             case, dataset.root, options, names[case.id], store.folder, share, keep=not backend.remote
         )
         known = store.read(task.name) if task.name in finished else None
+        if known is not None and not isinstance(known, Failure) and known.fingerprint.other_files:
+            store.forget(task.name)
+            known = None
         if known is None:
             tasks.append(task)
         else:

@@ -173,6 +173,9 @@ class CaseFingerprint(NamedModel):
     """Size, modification time and header hash of the files: changes when they do. Not in comparisons."""
     sample_digest: str | None = None
     """Of the shape and of the intensities at up to 4096 fixed places of every channel (:mod:`.samples`)."""
+    other_files: bool = False
+    """Whether voxels lie in files that the case does not name (links and virtual data sets of HDF5, detached
+    voxels under names of their own): every run reads it again, since nothing tells whether they changed."""
     warnings: tuple[str, ...]
 
 

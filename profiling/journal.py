@@ -29,7 +29,7 @@ ENTRY_SUFFIX = ".case"
 PACK_SUFFIX = ".cases"
 _OF_THIS_PROCESS = secrets.token_hex(16)
 """In the name of entries that no later run may take up: what they were made from cannot be told again."""
-COMPUTATION = 3
+COMPUTATION = 4
 """To be raised whenever the same file would give other numbers, so that older entries are not used."""
 
 
@@ -155,6 +155,11 @@ class Journal:
     def has(self, name: str) -> bool:
         """Whether there is an entry, without looking into it."""
         return (self.folder / f"{name}{ENTRY_SUFFIX}").exists()
+
+    def forget(self, name: str) -> None:
+        """Drop an entry that cannot be trusted, so that a new one takes its place."""
+        self._packed.pop(name, None)
+        (self.folder / f"{name}{ENTRY_SUFFIX}").unlink(missing_ok=True)
 
     def prune(self, keep: Iterable[str], unfinished: Iterable[str] = ()) -> None:
         """Remove entries of other files or options, and what killed runs left.

@@ -66,7 +66,10 @@ def note_finished(
     *,
     data: str | None = None,
 ) -> None:
-    """Remember what went in and came out, unless a case failed in a way that another run may not meet again.
+    """Remember what went in and came out, unless a case must be looked at again by every run.
+
+    Such a case failed in a way that another run may not meet again, or has voxels in files that it does not
+    name.
 
     Args:
         inputs: see :func:`inputs_of`.
@@ -75,7 +78,9 @@ def note_finished(
         journal: the journal's folder.
         data: see :func:`unchanged_fingerprint`; taken before the cases were looked for.
     """
-    if any(is_retried(failure) for failure in fingerprint.failures):
+    if any(is_retried(failure) for failure in fingerprint.failures) or any(
+        case.other_files for case in fingerprint.cases
+    ):
         (journal / NOTE).unlink(missing_ok=True)
         return
     states = _states([path.absolute() for path in outputs if path.exists()])

@@ -164,6 +164,10 @@ class VolumeHeader:
     voxels are not decoded in pieces."""
     stored_bytes: int = 0
     """Bytes on disk of the voxels or, if the format does not say, of the files."""
+    other_files: bool = False
+    """True where voxels lie in files beyond the source's own and what :meth:`Reader.beside` names (links and
+    virtual data sets of HDF5, detached voxels under names of their own): whether those have changed cannot be
+    told without reading the header."""
     warnings: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:

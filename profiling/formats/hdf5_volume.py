@@ -61,6 +61,7 @@ class Hdf5Volume(Volume):
             block=self._axes.spatial(fits, 1),
             decoded_bytes=prod(self._dataset.chunks or (0,)) * dtype.itemsize,
             stored_bytes=self._stored_bytes(path),
+            other_files=self._dataset.is_virtual or self._dataset.file.filename != self._file.filename,
             warnings=() if options.spacing is not None else doubts,
         )
 

@@ -42,11 +42,15 @@ class ItkReader(Reader):
         """See :class:`.base.Reader`."""
         path = source.paths[0]
         read_header = read_nrrd_header if path.suffix.lower() in (".nrrd", ".nhdr") else read_metaimage_header
-        return _ItkVolume(source, read_header(path), options)
+        layout = read_header(path)
+        other_files = layout.several_files or layout.data_path not in (path, *self.beside(path))
+        return _ItkVolume(source, layout, options, other_files=other_files)
 
 
 class _ItkVolume(Volume):
-    def __init__(self, source: VolumeSource, layout: RawLayout, options: ReadOptions) -> None:
+    def __init__(
+        self, source: VolumeSource, layout: RawLayout, options: ReadOptions, *, other_files: bool
+    ) -> None:
         self.source = source
         axes = AxisOrder(layout.letters, layout.stored)
         self._voxels = _open_voxels(source, layout, axes)
@@ -67,6 +71,7 @@ class _ItkVolume(Volume):
             block=(z, y, x) if isinstance(self._voxels, _WholeVoxels) else (1, y, x),
             sequential=isinstance(self._voxels, StreamedVoxels),
             stored_bytes=sum(path.stat().st_size for path in files),
+            other_files=other_files,
             warnings=tuple(warnings),
         )
 

@@ -74,6 +74,7 @@ def read_metaimage_header(path: Path) -> RawLayout:
         unit=_unit(fields),
         directions=_directions(fields, len(sizes), path),
         affine=_affine(fields, len(sizes), path),
+        several_files=_is_listed(fields["elementdatafile"]) or _is_numbered(fields["elementdatafile"]),
         warnings=tuple(warnings),
     )
 
@@ -104,7 +105,7 @@ def _dtype(fields: dict[str, str], path: Path) -> np.dtype[Any]:
 
 def _data(fields: dict[str, str], planes: int, end: int, path: Path) -> tuple[Path, int, Encoding]:
     name = fields["elementdatafile"]
-    if name.upper() == "LIST" or name.upper().startswith("LIST "):
+    if _is_listed(name):
         for line in path.read_bytes()[end:].decode("latin-1").splitlines():
             if line.strip():
                 data_beside(path, line.strip())
@@ -122,6 +123,10 @@ def _data(fields: dict[str, str], planes: int, end: int, path: Path) -> tuple[Pa
     if skipped < 0:
         return data_path, -1, "raw"
     return data_path, (end if local else 0) + skipped, "raw"
+
+
+def _is_listed(name: str) -> bool:
+    return name.upper() == "LIST" or name.upper().startswith("LIST ")
 
 
 def _is_numbered(name: str) -> bool:

@@ -83,8 +83,8 @@ def read_nrrd_header(path: Path) -> RawLayout:
     spatial = [i for i, letter in enumerate(letters) if letter in "xyz"]
     encoding: Encoding = _ENCODINGS.get(fields["encoding"].lower(), "other")
     data_path, offset, encoding = _data(fields, end, path, encoding)
+    name = fields.get("data file", fields.get("datafile", ""))
     if encoding == "other":
-        name = fields.get("data file", fields.get("datafile", ""))
         require_one_reading(data[:end], "" if _is_numbered(name) else name, path)
     return RawLayout(
         letters=letters[::-1],
@@ -97,6 +97,7 @@ def read_nrrd_header(path: Path) -> RawLayout:
         unit=_unit(fields, spatial),
         directions=_ras(fields, directions, spatial),
         affine=_affine(fields, directions, spatial, path),
+        several_files=name.startswith("LIST") or _is_numbered(name),
     )
 
 

@@ -37,6 +37,7 @@ class RawLayout:
     encoding: Encoding
     """``other``: only SimpleITK can read it, and only whole."""
     data_path: Path
+    """Of the voxels; the header itself where they lie in several files (:attr:`several_files`)."""
     offset: int
     """Of the first voxel (raw) or of the compressed stream; -1 counts back from the end of the file."""
     spacing: tuple[float, ...] | None
@@ -46,6 +47,8 @@ class RawLayout:
     """3 by 3, columns: where each voxel axis (XYZ) points in RAS."""
     affine: NDArray[np.float64] | None = None
     """3 by 4: voxel indices (XYZ) to RAS."""
+    several_files: bool = False
+    """Whether the header lists or numbers the files of the voxels."""
     warnings: tuple[str, ...] = field(default=())
 
 

@@ -380,3 +380,57 @@ def test_changes_at_an_address_beside_a_data_folder_are_noticed(tmp_path: Path) 
         array[...] = value
         run(data, output, "--images", f"file://{store}")
         assert profiled_mean(output) == value
+
+
+def write_detached(folder: Path, value: int) -> None:
+    path = folder / "c0.mhd"
+    sitk.WriteImage(sitk.GetImageFromArray(np.full((4, 6, 8), value, np.uint8)), str(path))
+    (folder / "c0.raw").replace(folder / "voxels")
+    path.write_text(path.read_text().replace("c0.raw", "voxels"))
+
+
+def write_listed(folder: Path, value: int) -> None:
+    write_detached(folder, value)
+    path = folder / "c0.mhd"
+    voxels = np.full((4, 6, 8), value, np.uint8)
+    for number, plane in enumerate(voxels):
+        (folder / f"plane{number}").write_bytes(plane.tobytes())
+    path.write_text(path.read_text().replace("voxels", "LIST\n" + "\n".join(f"plane{n}" for n in range(4))))
+
+
+def write_linked(folder: Path, value: int) -> None:
+    with h5py.File(folder / "voxels.part", "w") as file:
+        file["v"] = np.full((4, 6, 8), value, np.uint8)
+    if not (folder / "c0.h5").exists():
+        with h5py.File(folder / "c0.h5", "w") as file:
+            file["raw"] = h5py.ExternalLink("voxels.part", "/v")
+
+
+def write_virtual(folder: Path, value: int) -> None:
+    with h5py.File(folder / "voxels.part", "w") as file:
+        file["v"] = np.full((4, 6, 8), value, np.uint8)
+    if not (folder / "c0.h5").exists():
+        layout = h5py.VirtualLayout((4, 6, 8), np.uint8)
+        layout[:] = h5py.VirtualSource("voxels.part", "v", (4, 6, 8))
+        with h5py.File(folder / "c0.h5", "w") as file:
+            file.create_virtual_dataset("raw", layout)
+
+
+@pytest.mark.parametrize("place", ["folder", "file"])
+@pytest.mark.parametrize("write", [write_detached, write_listed, write_linked, write_virtual])
+def test_changed_voxels_in_files_that_only_the_header_names_are_noticed(
+    tmp_path: Path, write: Callable[[Path, int], None], place: str
+) -> None:
+    data, output = tmp_path / "data", tmp_path / "f.json"
+    data.mkdir()
+    for value in (3, 7, 9):
+        held = {path: path.stat() for path in data.glob("c0.*")}
+        write(data, value)
+        for path, status in held.items():
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        (path,) = data.glob("c0.*")
+        options = ("--image-key", "raw") if path.suffix == ".h5" else ()
+        run(data if place == "folder" else path, output, *options)
+        channel = load_fingerprint(output).summary.channels[0]
+        assert channel.pooled is not None
+        assert channel.pooled.mean == value
