@@ -346,6 +346,7 @@ def load_fingerprint(path: Path) -> Fingerprint:
             msg = f"{path}: larger than {MAX_BYTES} bytes, which no fingerprint is; is it another file?"
             raise FingerprintError(msg)
         content = json.loads(data)
+        del data
     except FingerprintError:
         raise
     except (OSError, ValueError, RecursionError) as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from voxplan.profiling.report.console import say
+
 PLANS = "plans.json"
 CONFIG = "config.yaml"
 FINGERPRINT = "fingerprint.json"
@@ -38,7 +40,7 @@ def write_plans(arguments: argparse.Namespace) -> Path:
     save_document(document, path)
     text = yaml.safe_dump(config, sort_keys=False, default_flow_style=None)
     (output / CONFIG).write_text(text, encoding="utf-8")
-    print(f"planned: {path}, and {output / CONFIG} with the values filled in")
+    say(f"planned: {path}, and {output / CONFIG} with the values filled in")
     return path
 
 

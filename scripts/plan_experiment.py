@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxplan.profiling.report.console import safe_console, say, say_json
+
 from .data_options import data_options
 from .plan_arguments import PROGRAM, build_diff_parser, build_parser, check_usage
 from .report_option import write_plans_report
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return action(arguments)
     except KeyboardInterrupt:
-        print(f"\n{PROGRAM}: interrupted; nothing is written", file=sys.stderr)
+        say(f"\n{PROGRAM}: interrupted; nothing is written", sys.stderr)
         return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 - one line for people, a traceback for --debug
         return _report(error, debug=arguments.debug)
@@ -227,9 +229,8 @@ def _export(
 
 def _console(*, stderr: bool = False) -> Console:
     """Never wider than 80 columns where it is no terminal."""
-    from rich.console import Console
 
-    console = Console(stderr=stderr, highlight=False, soft_wrap=False, markup=False)
+    console = safe_console(stderr=stderr, soft_wrap=False, markup=False)
     if not console.is_terminal or console.width > WIDTH:
         console.width = WIDTH
     return console
@@ -237,8 +238,8 @@ def _console(*, stderr: bool = False) -> Console:
 
 def _print_failures(document: PlansDocument) -> None:
     for name, reason in document.failures.items():
-        print(f"{PROGRAM}: {name}: {reason}", file=sys.stderr)
-    print(f"{PROGRAM}: no plan could be made; nothing is written", file=sys.stderr)
+        say(f"{PROGRAM}: {name}: {reason}", sys.stderr)
+    say(f"{PROGRAM}: no plan could be made; nothing is written", sys.stderr)
 
 
 def _tell(
@@ -252,7 +253,7 @@ def _tell(
     from voxplan.planning.report import print_explanation, print_plans, print_warnings
 
     if arguments.json:
-        print(document.model_dump_json(indent=1))
+        say_json(document.model_dump_json(indent=1))
         return
     if arguments.quiet:
         print_warnings(document, _console(stderr=True))
@@ -291,7 +292,7 @@ def _report(error: Exception, *, debug: bool) -> int:
     expected = isinstance(error, ValueError | OSError | RuntimeError)
     what = str(error) if expected else f"{type(error).__name__}: {error}"
     hint = "" if expected or debug else " (this is a bug; --debug shows the traceback)"
-    print(f"{PROGRAM}: {' '.join(what.split())}{hint}", file=sys.stderr)
+    say(f"{PROGRAM}: {' '.join(what.split())}{hint}", sys.stderr)
     return EXIT_USAGE if isinstance(error, ValueError | OSError) else EXIT_FAILED
 
 

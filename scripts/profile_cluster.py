@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voxplan.profiling.report.console import say
+
 if TYPE_CHECKING:
     from voxplan.profiling.backends.dask import DaskBackend
     from voxplan.profiling.layouts import DiscoveredDataset
@@ -93,7 +95,7 @@ def chosen_backend(arguments: argparse.Namespace, dataset: DiscoveredDataset) ->
     backend = DaskBackend(
         arguments.scheduler,
         sees=_folders(dataset),
-        tell=lambda text: None if quiet else print(f"profile-dataset: {text}", file=sys.stderr, flush=True),
+        tell=lambda text: None if quiet else say(f"profile-dataset: {text}", sys.stderr),
     )
     try:
         yield backend

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from voxplan.profiling.report.console import say
+
 from .parser import Parser
 from .profile_again import own_globs, state_before
 from .profile_cluster import add_cluster_options, check_cluster_usage, chosen_backend, name_shard
@@ -160,7 +162,7 @@ class _ShowVersion(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from voxplan.profiling.extract import installed_version
 
-        print(f"profile-dataset {installed_version()}")
+        say(f"profile-dataset {installed_version()}")
         parser.exit()
 
 
@@ -322,10 +324,10 @@ def _stated(arguments: argparse.Namespace) -> dict[str, str]:
 def _interrupted(arguments: argparse.Namespace) -> int:
     from voxplan.profiling.journal import journal_folder
 
-    print(
+    say(
         f"\nprofile-dataset: interrupted; finished cases are kept in {journal_folder(arguments.output)}: "
         "run the same command again to go on",
-        file=sys.stderr,
+        sys.stderr,
     )
     return EXIT_INTERRUPTED
 
@@ -338,7 +340,7 @@ def _report(error: Exception, *, debug: bool) -> int:
         traceback.print_exc()
     known = isinstance(error, FormatError | OSError | ValueError | RuntimeError)
     text = str(error) if known else f"{type(error).__name__}: {error} (a defect; --debug shows where)"
-    print(f"profile-dataset: error: {' '.join(text.split())}", file=sys.stderr)
+    say(f"profile-dataset: error: {' '.join(text.split())}", sys.stderr)
     return EXIT_FAILED
 
 

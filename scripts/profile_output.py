@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voxplan.profiling.report.console import safe_console, say, say_json
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -29,16 +31,14 @@ def make_progress(arguments: argparse.Namespace) -> PlainProgress | BarProgress:
     errors = make_console(stderr=True)
     if errors.is_terminal and not arguments.verbose:
         return BarProgress(errors)
-    return PlainProgress(lambda text: print(text, file=sys.stderr, flush=True), every_case=arguments.verbose)
+    return PlainProgress(lambda text: say(text, sys.stderr), every_case=arguments.verbose)
 
 
 def make_console(*, stderr: bool = False) -> Console:
     """Colour only on a terminal and without NO_COLOR; never wider than 80 columns where it is not."""
-    from rich.console import Console
-
     from voxplan.profiling.report.terminal import MAX_WIDTH
 
-    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    console = safe_console(stderr=stderr, soft_wrap=False)
     if not console.is_terminal or console.width > MAX_WIDTH:
         console.width = MAX_WIDTH
     return console
@@ -76,14 +76,14 @@ def tell(fingerprint: Fingerprint, arguments: argparse.Namespace, reported: str 
         )
         if count
     ]
-    print(f"profile-dataset: --strict: {' and '.join(said)}", file=sys.stderr)
+    say(f"profile-dataset: --strict: {' and '.join(said)}", sys.stderr)
     return EXIT_FAILED
 
 
 def tell_unchanged(known: Fingerprint, arguments: argparse.Namespace, reported: str | None = None) -> int:
     """As :func:`tell`, of a fingerprint that an earlier run wrote."""
     if not arguments.quiet:
-        print(f"nothing has changed since {arguments.output} was written", file=sys.stderr)
+        say(f"nothing has changed since {arguments.output} was written", sys.stderr)
     return tell(known, arguments, reported)
 
 
@@ -94,11 +94,11 @@ def tell_nothing_profiled(error: NothingProfiledError, arguments: argparse.Names
 
     if arguments.json:
         reasons = [failure.model_dump(mode="json") for failure in error.failures]
-        print(json_text({"output": None, "failures": reasons, "warnings": list(error.warnings)}), end="")
+        say_json(json_text({"output": None, "failures": reasons, "warnings": list(error.warnings)}))
     console = make_console(stderr=True)
     print_warnings(error.warnings, console)
     print_failures(error.failures, 0, console)
-    print(f"profile-dataset: {error}; {arguments.output} is not written", file=sys.stderr)
+    say(f"profile-dataset: {error}; {arguments.output} is not written", sys.stderr)
     return EXIT_FAILED
 
 
@@ -124,4 +124,4 @@ def _print_json(fingerprint: Fingerprint, arguments: argparse.Namespace) -> None
     from voxplan.profiling.json_text import json_text
 
     content = fingerprint.model_dump(mode="json", include={"dataset", "summary", "failures", "outliers"})
-    print(json_text({"output": str(arguments.output), **content}), end="")
+    say_json(json_text({"output": str(arguments.output), **content}))

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voxplan.profiling.report.console import say, say_json
+
 from .parser import Parser
 from .profile_cluster import chosen_backend
 from .profile_output import EXIT_FAILED, EXIT_OK, make_console, make_progress, tell, tell_nothing_profiled
@@ -51,11 +53,11 @@ def run_shard(
         )
     if arguments.json:
         reasons = [failure.model_dump(mode="json") for failure in head.failures]
-        print(json_text({"output": str(arguments.output), "shard": str(shard), "failures": reasons}), end="")
+        say_json(json_text({"output": str(arguments.output), "shard": str(shard), "failures": reasons}))
     elif not arguments.quiet:
         there = len(head.entries) + len(head.failures)
-        print(f"shard {shard}: {there:,} of {len(head.cases):,} cases")
-        print(f"written: {arguments.output}")
+        say(f"shard {shard}: {there:,} of {len(head.cases):,} cases")
+        say(f"written: {arguments.output}")
     print_failures(head.failures, len(head.entries), make_console(stderr=True))
     return EXIT_FAILED if arguments.strict and head.failures else EXIT_OK
 

@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxplan.profiling.report.console import say
+
 from .parser import Parser
 from .training_progress import dice_text, show_progress
 
@@ -46,14 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(arguments, parser)
     except KeyboardInterrupt:
-        print("train-from-plans: interrupted", file=sys.stderr)
+        say("train-from-plans: interrupted", sys.stderr)
         return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 - one line for people, a traceback for --debug
         if arguments.debug:
             traceback.print_exc()
         else:
             text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-            print(f"train-from-plans: {text or type(error).__name__}", file=sys.stderr)
+            say(f"train-from-plans: {text or type(error).__name__}", sys.stderr)
         return EXIT_FAILED
 
 
@@ -183,12 +185,12 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     }
     dataset = make_dataset(plan, cases, training=True, **options)
     for warning in dataset.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        say(f"warning: {warning}", sys.stderr)
     validate = None if arguments.no_validation else _validator(plan, cases, options, device)
     torch.manual_seed(arguments.seed)
     state = _prepare(plan, device, arguments.resume)
     loader = make_loader(plan, dataset, steps=arguments.steps, start=state.step, workers=arguments.workers)
-    print(
+    say(
         f"{plan.name}: patch {'x'.join(map(str, plan.patch_size))}, batch {plan.batch_size}, "
         f"{_precision(plan, device)}, {_cases(len(dataset.cases))}, on {device}"
     )
@@ -218,7 +220,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     except KeyboardInterrupt:
         if state.step:
             save_checkpoint(path, plan, state)
-            print(f"stopped after step {state.step}; go on with --resume {path}", file=sys.stderr)
+            say(f"stopped after step {state.step}; go on with --resume {path}", sys.stderr)
         raise
     save_checkpoint(path, plan, state)
     _print_result(result, path)
@@ -283,11 +285,11 @@ def _find_cases(arguments: argparse.Namespace) -> tuple[tuple[CaseSource, ...], 
         exclude=arguments.exclude,
     )
     for failure in found.failures:
-        print(f"warning: left out: {failure.id}: {failure.reason}", file=sys.stderr)
+        say(f"warning: left out: {failure.id}: {failure.reason}", sys.stderr)
     labelled = tuple(case for case in found.cases if case.label is not None)
     if len(labelled) < len(found.cases):
         count = len(found.cases) - len(labelled)
-        print(f"warning: left out: {count} cases without label map", file=sys.stderr)
+        say(f"warning: left out: {count} cases without label map", sys.stderr)
     if not labelled:
         msg = (
             f"{arguments.data or arguments.images}: no case has a label map; give --labels, or --label-key "
@@ -313,14 +315,14 @@ def _validator(
 
     if not plan.dataset.splits or options["fold"] == "all":
         held = "the plan holds" if options["fold"] != "all" else "--fold all holds"
-        print(f"warning: {held} no data back: no validation", file=sys.stderr)
+        say(f"warning: {held} no data back: no validation", sys.stderr)
         return None
     try:
         held_out = make_dataset(plan, cases, training=False, **options)
     except FormatError as error:
         if error.kind != "empty":
             raise
-        print(f"warning: no validation: {error}", file=sys.stderr)
+        say(f"warning: no validation: {error}", sys.stderr)
         return None
 
     def measure(network: nn.Module, on_case: Callable[[int, int], None]) -> ValidationResult:
@@ -336,7 +338,7 @@ def _prepare(plan: Plan, device: Any, resume: Path | None) -> TrainingState:
     state = prepare_training(plan, device)
     if resume is not None:
         restore(load_checkpoint(resume, device), state)
-        print(f"resumed from {resume} after step {state.step}")
+        say(f"resumed from {resume} after step {state.step}")
     return state
 
 
@@ -344,10 +346,10 @@ def _print_result(result: TrainingResult, path: Path) -> None:
     first, last = result.smoothed(last=False), result.smoothed(last=True)
     if first is not None and last is not None and len(result.losses) > 1:
         steps = "step" if result.window == 1 else f"{result.window} steps"
-        print(f"loss {first:.4f} -> {last:.4f} (means of the first and the last {steps})")
+        say(f"loss {first:.4f} -> {last:.4f} (means of the first and the last {steps})")
     if result.validation is not None:
-        print(f"held-out {dice_text(result.validation)}")
-    print(f"checkpoint: {path}")
+        say(f"held-out {dice_text(result.validation)}")
+    say(f"checkpoint: {path}")
 
 
 if __name__ == "__main__":

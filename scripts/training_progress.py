@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from voxplan.profiling.report.console import safe_console, say
+
 if TYPE_CHECKING:
     from voxplan.plans.inference import ValidationResult
     from voxplan.plans.training import Event
@@ -30,15 +32,14 @@ def show_progress(before: int, steps: int) -> Iterator[Callable[[Event], None]]:
             else:
                 due = not isinstance(event, StepDone) or done % every == 0 or done in (1, steps)
             if due:
-                print(_sentence(event), flush=True)
+                say(_sentence(event))
 
         yield tell
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=safe_console(stderr=True)) as bar:
         task = bar.add_task("", total=steps)
 
         def show(event: Event) -> None:

@@ -7,9 +7,9 @@ from .result import AutoPlanResult
 
 def print_result(architecture: str, result: AutoPlanResult) -> None:
     """Print the values, the notes and the warnings."""
-    from rich.console import Console
+    from voxplan.profiling.report.console import safe_console
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = safe_console(markup=False, soft_wrap=True)
     for line in result_lines(architecture, result):
         console.print(line)
 

@@ -191,10 +191,12 @@ def _spacing_name(summary: Summary) -> str:
 
 
 def _intensities(channels: Sequence[ChannelSummary], names: Sequence[str]) -> Table:
+    from rich.text import Text
+
     table = _numbers_table("intensity", "mean", "std", "min", "0.5 %", "median", "99.5 %", "max")
     for number, channel in enumerate(channels[:SHOWN_CHANNELS]):
         name = names[number] if number < len(names) else f"channel {number}"
-        table.add_row(_short(name), f"[dim]{channel.region}[/dim]", *[""] * 6)
+        table.add_row(_short(name), Text(channel.region, style="dim"), *[""] * 6)
         if channel.case_weighted == channel.pooled:
             table.add_row("  all", *_row(channel.pooled))
             continue
