@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -14,6 +11,7 @@ from voxplan.plans.architectures.base import Architecture
 from voxplan.plans.schema import Ints, Task
 
 from .hardware import Budget
+from .memory.uncollected import uncollected
 from .search import Candidate
 from .training_choice import TrainingChoice
 
@@ -36,18 +34,6 @@ STRICTER = 1.05
 """What each of those adds, so that the search ends."""
 BORROWED_SCALE = 1.3
 """Largest ratio of voxels to the patch that another topology takes."""
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """No cyclic garbage collection, which would free tensors at a moment that differs from trace to trace."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @dataclass(slots=True, kw_only=True)

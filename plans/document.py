@@ -32,7 +32,7 @@ class PlansError(ValueError):
         self.where = where
         self.problems = problems
         lines = "".join(f"\n  {problem}" for problem in problems)
-        super().__init__(f"{where}: not a usable plans file; {remedy}{lines}")
+        super().__init__(f"{where}: not a usable plans file; {remedy}{':' if lines else ''}{lines}")
 
 
 def migrate(content: Mapping[str, Any]) -> dict[str, Any]:

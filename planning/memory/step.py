@@ -7,9 +7,7 @@ the same tensors that its CUDA code makes.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +19,7 @@ from voxplan.plans.schema import Ints, OptimizerChoice, Precision
 from .autocast import play_autocast, play_recomputation
 from .events import Trace
 from .tracker import Tracker
+from .uncollected import uncollected
 from .uninitialized import uninitialized
 
 Implementation = Literal["foreach", "fused", "single"]
@@ -158,18 +157,6 @@ def make_buckets(parameters: Sequence[Tensor], device: str) -> list[Tensor]:
     return buckets
 
 
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """No cyclic garbage collection, which would free tensors at a moment that differs from trace to trace."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
 def _run_step(
     tracker: Tracker,
     step: int,
@@ -232,7 +219,7 @@ def trace_training(
     for tensor in (*parameters, *network.buffers()):
         tracker.follow(tensor, "parameters")
     optimizer = make_optimizer(settings.optimizer, parameters, settings.implementation)
-    with _no_collection(), tracker:
+    with uncollected(), tracker:
         scaler = _Scaler(device) if settings.precision == "fp16" else None
         buckets: list[Tensor] = []
         if settings.num_gpus > 1 and not settings.gradient_as_bucket_view:
@@ -260,7 +247,7 @@ def trace_inference(
     tracker = Tracker(device)
     for tensor in (*network.parameters(), *network.buffers()):
         tracker.follow(tensor, "parameters")
-    with _no_collection(), tracker, torch.no_grad():
+    with uncollected(), tracker, torch.no_grad():
         for step in range(2):
             tracker.begin("forward", step)
             source = torch.zeros(batch_size, in_channels, *window, device=device)

@@ -78,9 +78,10 @@ def choose_workers(
     reason = min(limits, key=lambda name: limits[name])
     workers = limits[reason]
     share = f" for each of {processes} processes" if processes > 1 else ""
+    count = f"{workers} worker{'s' if workers != 1 else ''}"
     return WorkerChoice(
         workers=workers,
-        decision=Decision(by="hardware", why=f"{workers} workers{share}: limited by {reason}"),
+        decision=Decision(by="hardware", why=f"{count}{share}: limited by {reason}"),
         warnings=warnings,
     )
 

@@ -331,7 +331,7 @@ def test_shared_memory_may_lower_the_workers(make_hardware: MakeHardware) -> Non
     ready = 2 * 2 * 96**3 * (4 + 2)
     result = planner.plan()
     assert result.num_workers == 32 * 1024**2 // ready == 1
-    assert "1 loader workers: 1 workers: limited by /dev/shm" in result.planning_notes
+    assert "1 loader workers: 1 worker: limited by /dev/shm" in result.planning_notes
 
 
 def test_nothing_fits_says_what_would_be_needed(planned: Callable[..., PlannedResult]) -> None:
