@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .mutant_runs import Verdict, run_mutants
@@ -37,9 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--limit", type=int, help="every n-th mutant only, so that at most so many run")
     parser.add_argument("-o", "--output", type=Path, help="JSON of all mutants")
+    parser.add_argument("--survivors-of", type=Path, help="only those that survived in such a JSON")
     arguments = parser.parse_args(argv)
     os.chdir(ROOT)
     work = {path: list(changes(path)) for path in mutated_files(arguments.files)}
+    if arguments.survivors_of is not None:
+        work = _survivors(work, json.loads(arguments.survivors_of.read_text(encoding="utf-8")))
     total = sum(map(len, work.values()))
     step = -(-total // arguments.limit) if arguments.limit else 1
     began = time.monotonic()
@@ -88,6 +91,17 @@ def tests_of(path: Path) -> list[Path]:
         for file in (sorted((ROOT / test).glob("test_*.py")) if (ROOT / test).is_dir() else [ROOT / test])
     ]
     return sorted(files, key=lambda file: file.name != f"test_{path.stem}.py")
+
+
+def _survivors(
+    work: Mapping[Path, Sequence[Change]], records: Sequence[Mapping[str, object]]
+) -> dict[Path, list[Change]]:
+    """The changes that a run before did not kill; their files must be as they were."""
+    alive = {(r["file"], r["line"], r["what"]) for r in records if r["verdict"] == "survived"}
+    return {
+        path: [change for change in mutants if (change.file, change.line, change.what) in alive]
+        for path, mutants in work.items()
+    }
 
 
 def _record(change: Change, verdict: Verdict) -> dict[str, object]:
