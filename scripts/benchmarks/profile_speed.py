@@ -25,20 +25,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from .pages import write_between
+from .profile_aims import ONE_WORKER, OURS, START_ONE, START_TWO, aims_table, gain_of_two, over_floor
 from .timing import (
     Command,
     Run,
     forget_cached,
     in_turn,
     machine_of,
-    median_wall,
     read_results,
     table,
     write_results,
 )
 
 PEERS = Path(__file__).parent / "peers"
-OURS = "voxplan"
 
 
 def profile(scratch: Path, *arguments: object) -> Command:
@@ -69,9 +68,6 @@ def nifti(bench: Path, scratch: Path, nnunet_python: Path | None, peers: bool) -
     return commands
 
 
-ONE_WORKER, START_TWO, START_ONE = "1 worker", "2 workers, two tiny volumes", "1 worker, two tiny volumes"
-
-
 def gzip_hdf5(bench: Path, scratch: Path, *_: object) -> list[Command]:
     """1.5 GB in gzip chunks: two workers share the one volume. Two tiny ones show what starting takes."""
     import h5py
@@ -86,9 +82,9 @@ def gzip_hdf5(bench: Path, scratch: Path, *_: object) -> list[Command]:
     return [
         floor("hdf5", file, "main", 2),
         profile(scratch, file, "--jobs", 2),
-        replace(profile(scratch, file, "--jobs", 1), name=f"{OURS}, {ONE_WORKER}"),
-        replace(profile(scratch, tiny, "--jobs", 2), name=f"{OURS}, {START_TWO}"),
-        replace(profile(scratch, tiny, "--jobs", 1), name=f"{OURS}, {START_ONE}"),
+        replace(profile(scratch, file, "--jobs", 1), name=ONE_WORKER),
+        replace(profile(scratch, tiny, "--jobs", 2), name=START_TWO),
+        replace(profile(scratch, tiny, "--jobs", 1), name=START_ONE),
     ]
 
 
@@ -192,14 +188,11 @@ def prepare(files: Sequence[Path], scratch: Path) -> None:
 
 def ratios(runs: Mapping[str, Sequence[Run]]) -> list[str]:
     """What the runs of one group say beside their table."""
-    walls = {name: median_wall(done) for name, done in runs.items()}
     lines = []
     if "floor" in runs:
-        lines.append(f"{OURS} / floor = {walls[OURS] / walls['floor']:.2f}")
-    if f"{OURS}, {START_TWO}" in runs:
-        one = walls[f"{OURS}, {ONE_WORKER}"] - walls[f"{OURS}, {START_ONE}"]
-        two = walls[OURS] - walls[f"{OURS}, {START_TWO}"]
-        lines.append(f"two workers against one, each less its time for two tiny volumes: {one / two:.2f}")
+        lines.append(f"{OURS} / floor = {over_floor(runs):.2f}")
+    if START_TWO in runs:
+        lines.append(f"one worker / two, each less its time for two tiny volumes = {gain_of_two(runs):.2f}")
     return ["", *(f"{line}<br>" for line in lines[:-1]), lines[-1]] if lines else []
 
 
@@ -208,7 +201,7 @@ def as_markdown(path: Path) -> str:
     measured = machine_of(path)
     what = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in measured.items())
     found = read_results(path)
-    parts = [f"Measured on: {what}."]
+    parts = [f"Measured on: {what}.", aims_table(found)]
     for name in BENCHES:
         if name in found:
             says = (BENCHES[name].__doc__ or "").strip()
