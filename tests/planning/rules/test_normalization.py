@@ -122,3 +122,8 @@ def test_the_reason_names_the_region() -> None:
         )
         assert region in decision.why
         assert choice.masked == (size < 0.75)
+
+
+def test_a_tenth_of_a_millimetre_is_no_microscopy_yet() -> None:
+    assert choose("scan", dtypes=("uint8",), finest_spacing_mm=0.1).scheme == "zscore"
+    assert choose("scan", dtypes=("uint8",), finest_spacing_mm=0.0999).scheme == "scale"

@@ -90,3 +90,12 @@ def test_one_core_is_no_fault_of_shared_memory() -> None:
 def test_a_share_of_processes_is_said_where_there_are_several() -> None:
     assert limited()[1] == "12 workers: limited by nnU-Net's maximum"
     assert limited(processes=2, cores=8)[1] == "3 workers for each of 2 processes: limited by cores"
+
+
+def test_a_cache_of_every_process_counts_and_is_said() -> None:
+    alone = choose_cache(dataset_bytes=GIB, compressed_streams=True, ram_available=4 * GIB)
+    assert alone[0] == "ram"
+    assert "1.0 GiB uncompressed fit in half" in alone[1].why
+    both = choose_cache(dataset_bytes=GIB, compressed_streams=True, ram_available=4 * GIB, processes=2)
+    assert both[0] == "ram"
+    assert "1.0 GiB uncompressed, 2 times (each process holds its own), fit" in both[1].why
