@@ -33,7 +33,9 @@ def voxels(draw: st.DrawFn, names: list[str], *, finite: bool = False) -> Array:
     return draw(hnp.arrays(dtype, st.integers(1, 120), elements=elements))
 
 
-scalings = st.sampled_from([(1.0, 0.0), (2.2086, 0.0), (-0.5, 3.0), (1.0, -1024.0), (-1e-3, 0.25)])
+scalings = st.sampled_from(
+    [(1.0, 0.0), (1.0, 1.0), (2.2086, 0.0), (-0.5, 3.0), (1.0, -1024.0), (-1e-3, 0.25)]
+)
 
 
 def histogram(
@@ -298,3 +300,11 @@ def test_the_middle_of_a_shared_bin_never_lies_beyond_the_values(slope: float) -
     assert low <= intensities.min()
     assert intensities.max() <= high
     assert counts.sum() == values.size
+
+
+def test_one_more_is_one_more() -> None:
+    """An intercept without a slope is not passed over."""
+    distribution = Distribution.of(histogram(np.array([3, 4, 4], "u1")), 1.0, 1.0)
+    assert distribution is not None
+    assert distribution.range == (4.0, 5.0)
+    assert distribution.table()[0].tolist() == [4.0, 5.0]
