@@ -36,7 +36,7 @@ PROGRAMS = {
 }
 HARDWARE = ("--cpu", "--cores", "1", "--ram", "4")
 """The small CPU budget."""
-SETTINGS = ("base_features=16", "epochs=2", "steps_per_epoch=180")
+SETTINGS = ("base_features=16", "epochs=2", "steps_per_epoch=400")
 """What is set instead of the planner: half of nnU-Net's channels, and a schedule of minutes, not of days."""
 BEGIN, END = "<!-- em-proof: begin -->", "<!-- em-proof: end -->"
 
@@ -191,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("source", nargs="?", type=Path, help="em_vnc, with slices/ and labels.tif")
     parser.add_argument("-o", "--output", type=Path, help="folder for everything")
     parser.add_argument("--seed", type=int, default=0, help="of weights and patches (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=360, help="optimizer steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=800, help="optimizer steps (default: %(default)s)")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help=f"instead of {SETTINGS}")
     parser.add_argument("--update", type=Path, metavar="PAGE", help="write the results into this page")
     parser.add_argument(
