@@ -104,6 +104,10 @@ class PlanCallback(Callback):
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """The highest marks of all ranks."""
         self._measure()
+        self._agree(trainer)
+
+    def _agree(self, trainer: Any) -> None:
+        """Take the highest marks of all ranks, each of which must call this."""
         if trainer.world_size == 1:
             return
         for stage, peak in sorted(self.peaks.items()):
@@ -118,8 +122,9 @@ class PlanCallback(Callback):
         return torch.tensor(value, dtype=torch.int64, device=self._device)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """The end of the last stage; loggers get the marks."""
+        """The end of the last stage; loggers get the marks of all ranks."""
         self._end()
+        self._agree(trainer)
         marks = {
             f"memory/{stage}/{name}": float(value)
             for stage, peak in self.peaks.items()
