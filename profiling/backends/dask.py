@@ -192,11 +192,13 @@ class DaskBackend(Backend):
         """
         from distributed import KilledWorker
 
-        if status == "finished" and isinstance(result, _Finished):
+        # By the result, whatever the status: while results are gathered from a worker that dies, the client may
+        # set futures back to pending whose results it has delivered already.
+        if isinstance(result, _Finished):
             return result.result
-        if status == "finished" and isinstance(result, _Lost):
+        if isinstance(result, _Lost):
             return self._lost(result, attempt)
-        if status == "finished" and isinstance(result, _Unfit):
+        if isinstance(result, _Unfit):
             msg = f"a worker of {self._scheduler} cannot profile: {result.reason}"
             raise WorkerPoolError(msg)
         if status == "error":
@@ -214,6 +216,8 @@ class DaskBackend(Backend):
                 "workers need the environment of this program"
             )
             raise WorkerPoolError(msg) from error
+        if status == "pending" and attempt.unlucky < ATTEMPTS:  # its result went with the worker that held it
+            return _Attempt(attempt.task, attempt.number, attempt.mark, attempt.unlucky + 1)
         msg = (
             f"the scheduler {self._scheduler} has gone or was restarted; run the same command again to go on"
         )
