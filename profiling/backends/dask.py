@@ -192,8 +192,8 @@ class DaskBackend(Backend):
         """
         from distributed import KilledWorker
 
-        # By the result, whatever the status: while results are gathered from a worker that dies, the client may
-        # set futures back to pending whose results it has delivered already.
+        # By the result, whatever the status: while results are gathered from a worker that dies, the client
+        # may set futures back to pending whose results it has delivered already.
         if isinstance(result, _Finished):
             return result.result
         if isinstance(result, _Lost):
