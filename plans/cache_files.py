@@ -34,13 +34,21 @@ class CacheError(FormatError):
 
 
 def default_cache_folder() -> Path | None:
-    """``$VOXPLAN_CACHE``, else ``voxplan`` in the user's cache folder; None where that says ``off``."""
+    """``$VOXPLAN_CACHE``, else ``voxplan`` under ``XDG_CACHE_HOME``, else under ``~/.cache``.
+
+    Returns:
+        The folder, which need not exist; None where the variable says ``off``, or where the user has no home.
+    """
     named = os.environ.get(CACHE_VARIABLE)
     if named == "off":
         return None
     if named:
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voxplan"
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "voxplan"
+    except RuntimeError:
+        return None
 
 
 def cached_paths(folder: Path, stem: str, names: Iterable[str]) -> dict[str, Path]:

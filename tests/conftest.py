@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,14 @@ import pytest
 NOT_SET = "VOXPLAN_DATA is not set to the real-data folder"
 NO_BROWSER = "no Chromium was found"
 REQUIRED = os.environ.get("VOXPLAN_REQUIRE_DATA") == "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is kept on disk is kept for this run of the tests only: never a number from an earlier one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOXPLAN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def _folder(request: pytest.FixtureRequest, relative: str) -> Path:

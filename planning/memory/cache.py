@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxplan.plans.architectures import ARCHITECTURES
+from voxplan.plans.cache_files import default_cache_folder
 from voxplan.plans.schema import LossChoice
 
 from .estimate import MemoryEstimate, TimelinePoint
@@ -35,15 +36,9 @@ CODE = ("voxplan.planning.memory", "voxplan.plans")
 
 
 def cache_folder() -> Path | None:
-    """``VOXPLAN_CACHE`` (``off``: no cache), else ``voxplan`` under ``XDG_CACHE_HOME`` or ``~/.cache``."""
-    named = os.environ.get("VOXPLAN_CACHE")
-    if named is not None:
-        return None if named in ("", "off") else Path(named) / "memory"
-    base = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(base) if base else Path.home() / ".cache") / "voxplan" / "memory"
-    except RuntimeError:
-        return None
+    """``memory`` in the cache folder of voxplan; None where there is none."""
+    folder = default_cache_folder()
+    return None if folder is None else folder / "memory"
 
 
 @cache

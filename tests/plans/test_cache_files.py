@@ -18,9 +18,10 @@ import SimpleITK as sitk
 import tifffile
 import torch
 
+from voxplan.planning.memory import cache as estimates
 from voxplan.plans import cache_files, prepared
 from voxplan.plans.build import Plan
-from voxplan.plans.cache_files import CacheError, cached_arrays
+from voxplan.plans.cache_files import CacheError, cached_arrays, default_cache_folder
 from voxplan.plans.checkpoint import plan_content
 from voxplan.plans.data import make_dataset
 from voxplan.plans.volume_cache import source_stamp
@@ -258,6 +259,20 @@ def test_ranks_share_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("psutil.virtual_memory", Memory)
     assert prepared.free_ram(1) == 4000
     assert prepared.free_ram(4) == 1000
+
+
+@pytest.mark.parametrize("named", ["", None])
+def test_a_variable_without_a_name_names_no_folder(
+    named: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty variable once meant the working directory here, and no cache for the estimates of memory."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if named is None:
+        monkeypatch.delenv("VOXPLAN_CACHE")
+    else:
+        monkeypatch.setenv("VOXPLAN_CACHE", named)
+    assert default_cache_folder() == tmp_path / "voxplan"
+    assert estimates.cache_folder() == tmp_path / "voxplan" / "memory"
 
 
 def test_a_cache_that_is_off(make_plan: PlanMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
