@@ -93,13 +93,12 @@ def refuse_outside_storage(dataset: Any, path: Path, key: str, hops: int = 0) ->
 
 
 def _check_virtual_part(dataset: Any, file_name: str, name: str, path: Path, key: str, hops: int) -> None:
-    if "%" in file_name:
-        msg = f"{path}:{key}: a virtual data set over a pattern of files ({file_name}) is not followed"
+    if "%" in file_name or "%" in name:
+        # HDF5 puts numbers in the place of %b, and takes %% for %: it would open other names than these.
+        msg = f"{path}:{key}: a virtual data set over a pattern of names ({file_name}:{name}) is not followed"
         raise FormatError(msg, kind="outside")
     if file_name == ".":
-        part = open_inside(dataset.file, name, path)
-        if isinstance(part, h5py.Dataset):
-            refuse_outside_storage(part, path, name, hops + 1)
+        _check_part(dataset.file, name, path, f"{path}:{key}", hops)
         return
     target = path.parent / file_name
     require_inside(target, path, f"{path}:{key}: a virtual data set")
@@ -107,9 +106,16 @@ def _check_virtual_part(dataset: Any, file_name: str, name: str, path: Path, key
         msg = f"{path}:{key}: {target}, a part of this virtual data set, is missing"
         raise FormatError(msg)
     with h5py.File(target, "r", locking=False) as other:
-        part = open_inside(other, name, target)
-        if isinstance(part, h5py.Dataset):
-            refuse_outside_storage(part, target, name, hops + 1)
+        _check_part(other, name, target, f"{path}:{key}", hops)
+
+
+def _check_part(file: Any, name: str, path: Path, whole: str, hops: int) -> None:
+    part = open_inside(file, name, path)
+    if not isinstance(part, h5py.Dataset):
+        # HDF5 would give its fill value for these voxels.
+        msg = f"{whole}: {path}:{name}, a part of this virtual data set, is missing or no data set"
+        raise FormatError(msg)
+    refuse_outside_storage(part, path, name, hops + 1)
 
 
 def require_inside(target: Path, path: Path, what: str) -> None:
