@@ -18,7 +18,10 @@ from .spacing import checked_spacing, planar_spacing, resolve_spacing
 UNEVEN: Final = 0.01
 """Relative difference between distances of slices from which a series is called uneven."""
 
-_PHOTOMETRIC, _SPACING = "0028|0004", "0028|0030"
+SAME_PLACE: Final = 1e-3
+"""Distance of two slices, in terms of the longest in the series, under which they lie at one place."""
+
+_PHOTOMETRIC, _SPACING, _POSITION = "0028|0004", "0028|0030", "0020|0032"
 _GREY = ("MONOCHROME1", "MONOCHROME2", "")
 
 
@@ -53,6 +56,7 @@ class _Slice:
     position: NDArray[np.float64]
     dtype: np.dtype[Any]
     states_spacing: bool
+    states_position: bool
 
 
 class _DicomVolume(Volume):
@@ -64,6 +68,7 @@ class _DicomVolume(Volume):
             _require_alike(slices)
             normal = first.direction[:, 2]
             slices.sort(key=lambda s: float(s.position @ normal))
+            _require_places_of_their_own(slices)
         self._slices = slices
         depth = len(slices) if len(slices) > 1 else first.size[2]
         spacing, doubts = _spacing(slices, depth)
@@ -179,6 +184,7 @@ def _read_slice_header(path: Path) -> _Slice:
         np.array(reader.GetOrigin(), np.float64)[:3],
         sample.dtype,
         reader.HasMetaDataKey(_SPACING) or reader.HasMetaDataKey("5200|9229"),
+        reader.HasMetaDataKey(_POSITION),
     )
 
 
@@ -194,6 +200,21 @@ def _require_alike(slices: list[_Slice]) -> None:
         if one.size[2] != 1:
             msg = f"{one.path}: holds {one.size[2]} frames; give a multi-frame file as a volume of its own"
             raise FormatError(msg, kind="ambiguous")
+
+
+def _require_places_of_their_own(slices: list[_Slice]) -> None:
+    """Raise FormatError where some slices, in the order of their positions, lie on each other.
+
+    Where all lie at one place, or state none, the order is that of GDCM: instance numbers, then names.
+    """
+    steps = np.diff([float(one.position @ slices[0].direction[:, 2]) for one in slices])
+    at = int(steps.argmin())
+    if all(one.states_position for one in slices) and steps[at] <= SAME_PLACE * steps.max() > 0:
+        msg = (
+            f"{slices[at + 1].path}: lies where {slices[at].path.name} lies; the series holds several "
+            "volumes (times, echoes, or files twice): put the files of each into a folder of its own"
+        )
+        raise FormatError(msg, kind="ambiguous")
 
 
 def _spacing(slices: list[_Slice], depth: int) -> tuple[Spacing, tuple[str, ...]]:
