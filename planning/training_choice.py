@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from voxplan.plans.architectures.base import Architecture, Arguments, Recipe
+from voxplan.plans.optimizers import USUAL_OPTIMIZERS, USUAL_SOURCES
 from voxplan.plans.schema import LossChoice, OptimizerChoice, Precision, ScheduleChoice
 
 from .decisions import Decisions
@@ -12,6 +14,9 @@ from .hardware import Budget
 from .overrides import PlanOverrides
 from .rules.precision import choose_precision
 from .rules.task import TaskChoice
+
+NUMBERS_OF_ONE: Final = {"momentum": "sgd", "eps": "adamw"}
+"""Numbers that one optimizer has and the other has not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,23 +74,27 @@ def _precision(recipe: Recipe, budget: Budget, overrides: PlanOverrides, decisio
 
 
 def _optimizer(recipe: Recipe, overrides: PlanOverrides, decisions: Decisions) -> OptimizerChoice:
-    changes = {
-        field: value
-        for field in ("lr", "weight_decay", "momentum", "eps")
-        if (value := getattr(overrides, field)) is not None
-    }
-    for field, value in changes.items():
-        decisions.user(field, value)
-    base = recipe.optimizer
+    base, source = recipe.optimizer, recipe.source
+    rate = f"the recipe's {base.lr:g}; not scaled with the batch"
     if overrides.optimizer is not None:
         decisions.user("optimizer", overrides.optimizer)
         if overrides.optimizer != base.name:  # the recipe's numbers belong to its own optimizer
-            base = OptimizerChoice(name=overrides.optimizer, lr=base.lr, weight_decay=base.weight_decay)
-    decisions.add("optimizer", "architecture", recipe.source)
-    why = f"the recipe's {recipe.optimizer.lr:g}; not scaled with the batch"
-    if base.name != recipe.optimizer.name:
-        why = f"that of the recipe's {recipe.optimizer.name}, kept for want of a better one: set lr as well"
-    decisions.add("lr", "architecture", why)
+            base, source = USUAL_OPTIMIZERS[overrides.optimizer], USUAL_SOURCES[overrides.optimizer]
+            rate = f"{base.lr:g}, {source}: {recipe.optimizer.lr:g} is for {recipe.optimizer.name}"
+    decisions.add("optimizer", "architecture", source)
+    decisions.add("lr", "architecture", rate)
+    changes: dict[str, float | bool] = {}
+    for field in ("lr", "weight_decay", "momentum", "eps"):
+        value = getattr(overrides, field)
+        if value is None:
+            continue
+        if field in NUMBERS_OF_ONE and base.name != NUMBERS_OF_ONE[field]:
+            decisions.add(field, "architecture", f"{base.name} has none: the override {value:g} is not used")
+            continue
+        changes[field] = value
+        decisions.user(field, value)
+    if changes.get("momentum") == 0:
+        changes["nesterov"] = False  # torch refuses it without momentum
     return base.model_copy(update=changes)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from voxplan.plans.architectures import Architecture, get_architecture
+from voxplan.plans.optimizers import USUAL_OPTIMIZERS
 from voxplan.plans.schema import (
     ArchitectureChoice,
     ExperimentPlan,
@@ -25,12 +26,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from .step import Implementation, Loss, StepSettings
-
-OPTIMIZERS = {
-    "adamw": OptimizerChoice(name="adamw", lr=1e-3, weight_decay=3e-5),
-    "sgd": OptimizerChoice(name="sgd", lr=1e-2, weight_decay=3e-5, momentum=0.99, nesterov=True),
-}
-"""Where only a name is given: nnU-Net's settings. They decide which state and temporaries there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,10 +179,10 @@ def checked(request: Request) -> Request:
 def _optimizer(choice: str | OptimizerChoice) -> OptimizerChoice:
     if isinstance(choice, OptimizerChoice):
         return choice
-    if choice not in OPTIMIZERS:
-        msg = f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {choice!r}"
+    if choice not in USUAL_OPTIMIZERS:
+        msg = f"optimizer must be one of {', '.join(USUAL_OPTIMIZERS)}, got {choice!r}"
         raise ValueError(msg)
-    return OPTIMIZERS[choice]
+    return USUAL_OPTIMIZERS[choice]
 
 
 def make_request(
