@@ -49,7 +49,8 @@ def choose_training(
     """Precision, optimizer, schedule, deep supervision and loss, each with its decision.
 
     Raises:
-        ValueError: deep supervision is demanded of an architecture that has none.
+        ValueError: deep supervision is demanded of an architecture that has none, another precision than fp32
+            of a CPU, or a warm-up that is as long as the training.
     """
     recipe = architecture.recipe(dimensions)
     return TrainingChoice(
@@ -111,7 +112,11 @@ def _schedule(recipe: Recipe, overrides: PlanOverrides, decisions: Decisions) ->
         "schedule", "architecture", f"{recipe.schedule}, {recipe.epochs} epochs, as its recipe has it"
     )
     base = ScheduleChoice(name=recipe.schedule, epochs=recipe.epochs, steps_per_epoch=recipe.steps_per_epoch)
-    return base.model_copy(update=changes)
+    schedule = base.model_copy(update=changes)
+    if schedule.warmup_steps >= (steps := schedule.epochs * schedule.steps_per_epoch):
+        msg = f"override warmup_steps={schedule.warmup_steps}: the whole training has {steps} steps"
+        raise ValueError(msg)
+    return schedule
 
 
 def _deep_supervision(architecture: Architecture, overrides: PlanOverrides, decisions: Decisions) -> bool:

@@ -109,3 +109,9 @@ def test_the_schedule_is_the_users_where_he_sets_it() -> None:
     choice, decisions = chosen("unet", schedule="cosine", epochs=7, warmup_steps=3)
     assert choice.schedule == ScheduleChoice(name="cosine", epochs=7, steps_per_epoch=250, warmup_steps=3)
     assert [decisions[key].by for key in ("schedule", "epochs", "warmup_steps")] == ["user"] * 3
+
+
+def test_a_warm_up_ends_before_the_training() -> None:
+    assert chosen("unet", epochs=2, steps_per_epoch=5, warmup_steps=9)[0].schedule.warmup_steps == 9
+    with pytest.raises(ValueError, match="warmup_steps=10: the whole training has 10 steps"):
+        chosen("unet", epochs=2, steps_per_epoch=5, warmup_steps=10)
