@@ -20,6 +20,12 @@ from pydantic import BaseModel
 LEVEL = 1
 """Deflate level: histograms shrink to a third at 100 MB/s; more costs time and wins little."""
 
+DAMAGE = (
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError),
+    *(RecursionError, zlib.error),
+)
+"""What the parts of a damaged entry raise."""
+
 
 class CodecError(ValueError):
     """Bytes that this version did not write, or that were damaged since."""
@@ -66,7 +72,7 @@ def decode(content: bytes, classes: Iterable[type], *, limit: int = 1 << 31) -> 
         return _from_tree(described["tree"], arrays, {cls.__name__: cls for cls in classes})
     except CodecError:
         raise
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, zlib.error, RecursionError) as error:
+    except DAMAGE as error:
         msg = f"not what this version writes ({type(error).__name__}: {error})"
         raise CodecError(msg) from error
 

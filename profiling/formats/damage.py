@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,10 +27,11 @@ LIBRARY_ERRORS: Final[tuple[type[Exception], ...]] = (
     TypeError,
     ValueError,
     struct.error,
+    zipfile.BadZipFile,
     zlib.error,
     cast("type[Exception]", isal_zlib.IsalError),
 )
-"""Seen from h5py, tifffile, imagecodecs, zarr, numcodecs and xml when bytes of a good file are changed."""
+"""Seen from h5py, tifffile, imagecodecs, zarr, numcodecs, zipfile and xml on files with changed bytes."""
 
 NOT_THE_FILES_FAULT: Final = frozenset(
     (

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from .dicom_lies import lie_in_dicom
 from .mutations import FLOATS, INTEGERS, LARGE_INTEGERS, Rng
 
 Files = dict[str, bytes]
@@ -105,8 +106,8 @@ def lie_in_text(rng: Rng, files: Files) -> Files:
 
 def lie_in_json(rng: Rng, files: Files) -> Files:
     """A number, a word or a branch of Zarr's metadata."""
-    name = _pick(rng, [n for n in files if n.endswith((".json", ".zarray", ".zattrs"))])
-    tree = json.loads(files[name])
+    trees = {n: json.loads(c) for n, c in files.items() if n.endswith((".json", ".zarray", ".zattrs"))}
+    name, tree = _pick(rng, [(n, tree) for n, tree in trees.items() if tree])
     for _ in range(int(rng.integers(1, 3))):
         places = list(_leaves(tree))
         holder, key = _pick(rng, places)
@@ -283,5 +284,8 @@ LIARS: Mapping[str, tuple[Liar, ...]] = {
     "zarr3-zstd": (lie_in_json, lie_in_chunk),
     "zarr3-gzip": (lie_in_json, lie_in_chunk),
     "zarr3-blosc": (lie_in_json, lie_in_chunk),
+    "zarr3-sharded": (lie_in_json, lie_in_chunk),
+    "ome-zarr": (lie_in_json, lie_in_chunk),
+    "dicom": (lie_in_dicom,),
 }
 """Specimen to the lies that its format knows."""

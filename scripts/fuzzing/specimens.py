@@ -123,6 +123,68 @@ def _write_zarr(folder: Path, name: str, version: Any, codec: str) -> None:
     root.attrs["resolution"] = [2.5, 0.75, 0.5]
 
 
+def _write_sharded_zarr(folder: Path, name: str) -> None:
+    import zarr
+
+    root = zarr.create_array(
+        str(folder / name), shape=SHAPE, chunks=(3, 4, 4), shards=(6, 8, 8), dtype="int16"
+    )
+    root[...] = _array()
+
+
+def _write_ome_zarr(folder: Path, name: str) -> None:
+    import zarr
+
+    group = zarr.open_group(str(folder / name), mode="w", zarr_format=2)
+    full = group.create_array("0", shape=SHAPE, chunks=(3, 4, 5), dtype="int16")
+    full[...] = _array()
+    half = group.create_array("1", shape=(3, 4, 4), chunks=(3, 4, 4), dtype="int16")
+    half[...] = _array()[::2, ::2, ::2]
+    axes: Any = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"]
+    levels: Any = [
+        {"path": str(n), "coordinateTransformations": [{"type": "scale", "scale": [2.5 * 2**n, 0.75, 0.5]}]}
+        for n in range(2)
+    ]
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": levels}]
+
+
+def _write_zarr_zip(folder: Path, name: str) -> None:
+    import zarr
+    from zarr.storage import ZipStore
+
+    with ZipStore(folder / name, mode="w") as store:
+        root = zarr.create_array(store, shape=SHAPE, chunks=(3, 4, 5), dtype="int16")
+        root[...] = _array()
+
+
+def _write_dicom(folder: Path) -> None:
+    import SimpleITK as sitk
+
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for number, plane in enumerate(_array()):
+        image = sitk.GetImageFromArray(plane)
+        image.SetSpacing((0.5, 0.75))
+        tags = {
+            "0008|0060": "CT",
+            "0020|000d": "1.2.826.0.1.3680043.2.1125.2",
+            "0020|000e": "1.2.826.0.1.3680043.2.1125.1",
+            "0008|0018": f"1.2.826.0.1.3680043.2.1125.3.{number}",
+            "0020|0032": rf"0\0\{number * 2.5}",
+            "0020|0037": r"1\0\0\0\1\0",
+        }
+        for tag, value in tags.items():
+            image.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"s_{number:03d}.dcm"))
+        writer.Execute(image)
+
+
+def _write_dicom_frames(folder: Path, name: str) -> None:
+    import SimpleITK as sitk
+
+    sitk.WriteImage(sitk.GetImageFromArray((_array() + 50).astype(np.uint16)), str(folder / name), True)
+
+
 _TILED: dict[str, Any] = {"compression": "zlib", "tile": (16, 16), "predictor": True}
 
 _WRITERS: Mapping[str, tuple[str | None, Callable[[Path, str], None]]] = {
@@ -152,6 +214,11 @@ _WRITERS: Mapping[str, tuple[str | None, Callable[[Path, str], None]]] = {
     "zarr3-zstd": ("a.zarr", lambda f, n: _write_zarr(f, n, 3, "zstd")),
     "zarr3-gzip": ("a.zarr", lambda f, n: _write_zarr(f, n, 3, "gzip")),
     "zarr3-blosc": ("a.zarr", lambda f, n: _write_zarr(f, n, 3, "blosc")),
+    "zarr3-sharded": ("a.zarr", _write_sharded_zarr),
+    "ome-zarr": ("a.zarr", _write_ome_zarr),
+    "zarr-zip": ("a.zarr.zip", _write_zarr_zip),
+    "dicom": (None, lambda f, _: _write_dicom(f)),
+    "dicom-frames": ("a.dcm", _write_dicom_frames),
 }
 NAMES: tuple[str, ...] = tuple(_WRITERS)
 """Of the specimens; those of one file, unless the writer's file name is None."""

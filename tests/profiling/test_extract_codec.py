@@ -67,6 +67,12 @@ def test_what_cannot_be_described_is_refused() -> None:
         {"tree": {"array": 5, "scalar": False}, "arrays": [], "bytes": 0},
         {"tree": {"what": 1}, "arrays": [], "bytes": 0},
         {"arrays": [], "bytes": 0},
+        {"tree": 1, "arrays": [], "bytes": float("inf")},
+        {"tree": 1, "arrays": [], "bytes": float("nan")},
+        {"tree": 1, "arrays": [["|u1", [float("inf")]]], "bytes": 0},
+        {"tree": 1, "arrays": [["|u1", [2**70]]], "bytes": 0},
+        {"tree": 1, "arrays": [["|V0", [4]]], "bytes": 0},
+        {"tree": {"array": 2**70, "scalar": False}, "arrays": [], "bytes": 0},
     ],
 )
 def test_lies_are_refused(head: dict[str, Any]) -> None:
