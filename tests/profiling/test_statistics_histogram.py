@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from voxplan.profiling import histogram as histogram_module
 from voxplan.profiling.binning import stored_zero
 from voxplan.profiling.histogram import ValueHistogram
 from voxplan.profiling.statistics import Distribution
@@ -167,6 +170,59 @@ def test_shared_bins_keep_their_bound(values: Array, limit: int) -> None:
     assert result.quantile_error / 2 <= half_range / (limit - 1) * (1 + 1e-12) + rounding
     for got, true in zip(stated(distribution), stated(exact), strict=True):
         assert abs(got / 2 - true / 2) <= result.quantile_error / 2 * (1 + 1e-12)
+
+
+@contextmanager
+def little_at_a_time() -> Iterator[None]:
+    """Bins are made, counted and merged while values still come, as of millions of voxels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(histogram_module, "_PENDING", 8)
+        patch.setattr(histogram_module, "_WINDOW", 16)
+        yield
+
+
+@settings(deadline=None, max_examples=200)
+@given(voxels(WIDE), st.sampled_from([2, 4, 16]), st.booleans(), st.data())
+def test_values_that_come_when_bins_are_shared_already(
+    values: Array, limit: int, with_zero: bool, data: st.DataObject
+) -> None:
+    """Zeros of a scan with millions of distinct values were taken out by code that no test reached."""
+    zero = stored_zero(values.dtype, 1.0, 0.0) if with_zero else None
+    cuts = tuple(data.draw(st.lists(st.integers(0, values.size), max_size=6)))
+    whole = histogram(values, zero, limit)
+    with little_at_a_time():
+        counted = histogram(values, zero, limit, cuts)
+        counted.table()
+    assert plain(counted) == plain(whole)
+    finite = values[np.isfinite(values)]
+    assert counted.zeros == (np.count_nonzero(finite == 0) if with_zero else 0)
+    rest = finite[finite != 0] if with_zero else finite
+    assert counted.table()[1].sum() == rest.size
+    assert counted.extent() == ((rest.min(), rest.max()) if rest.size else None)
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1.0, 0.0), (2.0, -6.0), (1.0, -(2.0**53))])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "u8"])
+def test_zeros_among_millions_of_values(dtype: str, slope: float, intercept: float) -> None:
+    """A background of zeros around a noisy object, slab by slab."""
+    rng = np.random.default_rng(11)
+    zero = stored_zero(np.dtype(dtype), slope, intercept)
+    background = 0 if zero is None else zero[0]
+    values = (np.abs(rng.normal(4e6, 1e6, 1_500_000)) + 1e5).astype(dtype)
+    values[rng.random(values.size) < 0.3] = background
+    counted = histogram(values, zero, limit=1 << 12, cuts=tuple(range(100_000, values.size, 100_000)))
+    assert counted.step > 0
+    counted.table()
+    is_zero = values == background if zero is not None else np.zeros(values.size, bool)
+    assert counted.zeros == np.count_nonzero(is_zero)
+    rest = values[~is_zero]
+    assert counted.extent() == (rest.min(), rest.max())
+    distribution = Distribution.of(counted)
+    assert distribution is not None
+    result = distribution.statistics()
+    assert result.count == rest.size
+    assert result.mean == pytest.approx(rest.mean(dtype=np.float64), rel=1e-12)
+    assert stated(distribution) == pytest.approx(quantiles(rest), abs=result.quantile_error)
 
 
 def test_ids_beyond_what_float64_tells_apart_keep_their_bound() -> None:
