@@ -18,6 +18,7 @@ _PIXELS: Final = ((0x7FE0, 0x0008), (0x7FE0, 0x0009), (0x7FE0, 0x0010))
 _TRANSFER_SYNTAX: Final = (0x0002, 0x0010)
 _LONG: Final = (*(b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"),)
 """Value representations whose length has four bytes."""
+_BLOCK: Final = 1 << 16
 _IMPLICIT, _BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 
 
@@ -62,9 +63,15 @@ def _group(file: BinaryIO, at: int) -> int:
 
 
 def _walk(file: BinaryIO, at: int, size: int, path: Path, order: str, *, explicit: bool) -> None:
-    """Every element up to the pixels, those in sequences too; all lengths must lie within the file."""
+    """Every element, those in sequences too; all lengths must lie within the file.
+
+    Zeros may follow the pixels. Of other bytes there GDCM takes some for a length, and allocates it.
+    """
     encodings = [explicit]
+    seen_pixels = False
     while at + 8 <= size:
+        if seen_pixels and _only_zeros(file, at):
+            return
         tag, kind, length, header = _element(file, at, path, order, explicit=encodings[-1])
         left = size - at - header
         if tag in (_ITEM_END, _SEQUENCE_END):
@@ -72,17 +79,39 @@ def _walk(file: BinaryIO, at: int, size: int, path: Path, order: str, *, explici
                 encodings.pop()
             at += header
             continue
+        if tag in _PIXELS:
+            seen_pixels = True
+            if length == _UNDEFINED:
+                at = _walk_fragments(file, at + header, size, path, order)
+                continue
         if length == _UNDEFINED:
-            if tag in _PIXELS:
-                return
             encodings.append(False if kind == b"UN" else encodings[-1])
             at += header
             continue
         _require(path, tag, length, left)
-        if tag in _PIXELS:
-            return
         is_sequence = kind == b"SQ" or (kind is None and length >= 8 and _begins_with_item(file, order))
         at += header if tag == _ITEM or is_sequence else header + length
+
+
+def _walk_fragments(file: BinaryIO, at: int, size: int, path: Path, order: str) -> int:
+    """The items of compressed pixels (PS3.5, A.4); where they end."""
+    while at + 8 <= size:
+        tag, _, length, header = _element(file, at, path, order, explicit=False)
+        at += header
+        if tag == _SEQUENCE_END:
+            return at
+        _require(path, tag, length, size - at)
+        at += length
+    return size
+
+
+def _only_zeros(file: BinaryIO, at: int) -> bool:
+    """Whether zeros follow, to the end of the file."""
+    file.seek(at)
+    while block := file.read(_BLOCK):
+        if any(block):
+            return False
+    return True
 
 
 def _element(
