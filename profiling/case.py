@@ -90,6 +90,12 @@ class OpenCase:
     label: Volume | None
     scan: CaseScan | None
 
+    @property
+    def other_files(self) -> bool:
+        """Whether voxels lie in files that the case does not name."""
+        volumes = [*self.images, *([self.label] if self.label is not None else [])]
+        return any(volume.header.other_files for volume in volumes)
+
     def result(self) -> CaseResult:
         """What the case is, once all its blocks are counted."""
         return summarize(self.case, self.root, self.key, self.images, self.label, self.scan)

@@ -1,7 +1,8 @@
 """One huge case, shared by several workers: parts of its blocks are counted apart and merged exactly.
 
 Which blocks a part has changes nothing in the result, since counts, sums and boxes merge exactly. Parts lie
-in the journal until the case is finished, so that a killed run goes on within a volume too.
+in the journal until the case is finished, so that a killed run goes on within a volume too; not within one
+whose voxels lie in files that the case does not name, since nothing tells whether those have changed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ class Split:
     """What comes back for a case that is worth sharing, instead of its result."""
 
     parts: int
+    other_files: bool
+    """Whether parts of an earlier run may be of other voxels; see :class:`.formats.base.VolumeHeader`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ def profile_or_split(case: CaseSource, root: Path, options: ProfileOptions) -> C
         if opened.scan is not None:
             parts = count_parts(opened.scan, options.part_bytes)
             if parts > 1:
-                return Split(parts)
+                return Split(parts, opened.other_files)
             opened.scan.run()
         return opened.result()
 

@@ -67,6 +67,10 @@ class JoinTask:
     whole: CaseTask
     parts: int
 
+    def tasks(self) -> list[PartTask]:
+        """Its parts, in order."""
+        return [PartTask(self.whole, part, self.parts) for part in range(self.parts)]
+
 
 @dataclass(frozen=True, slots=True)
 class BatchTask:
@@ -130,7 +134,11 @@ def run_tasks(
         outcomes = _run_singly(backend, store, whole, tasks)
     for task, outcome in outcomes:
         if isinstance(outcome, Split):
-            shared.append(JoinTask(task, outcome.parts))
+            join = JoinTask(task, outcome.parts)
+            if outcome.other_files:
+                for part in join.tasks():
+                    store.forget(part.name)
+            shared.append(join)
         else:
             yield task, _settled(task, outcome, timeout)
     if shared:
@@ -218,7 +226,7 @@ def _run_shared(
     timeout: float | None,
     on_part: Callable[[int, int], None],
 ) -> Iterator[tuple[CaseTask, CaseResult | Failure]]:
-    every = [PartTask(join.whole, part, join.parts) for join in shared for part in range(join.parts)]
+    every = [part for join in shared for part in join.tasks()]
     waiting = [task for task in every if not store.has(task.name)]
     finished = len(every) - len(waiting)
     on_part(finished, len(every))

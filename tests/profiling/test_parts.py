@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import h5py
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import tifffile
 
 from voxplan.profiling import parts as parts_module
@@ -73,6 +75,27 @@ def write_hdf5(folder: Path) -> DiscoveredDataset:
     return discover(
         folder, images=None, labels=None, image_key="raw", label_key="label", exclude=(), use_labels=True
     )
+
+
+def write_leading(folder: Path, leads: str, values: np.ndarray[Any, np.dtype[Any]]) -> DiscoveredDataset:
+    """A volume whose voxels lie in a file beside it, which only its header names; always the same header."""
+    path = folder / ("case.mhd" if leads == "detached" else "case.h5")
+    if leads == "detached":
+        sitk.WriteImage(sitk.GetImageFromArray(values), str(path))
+        (folder / "case.raw").replace(folder / "voxels.part")
+        path.write_text(path.read_text().replace("case.raw", "voxels.part"))
+        return discover(path)
+    with h5py.File(folder / "voxels.part", "w") as file:
+        file.create_dataset("v", data=values, chunks=(4, 20, 18))
+    if not path.exists():
+        with h5py.File(path, "w") as file:
+            if leads == "link":
+                file["raw"] = h5py.ExternalLink("voxels.part", "/v")
+            else:
+                layout = h5py.VirtualLayout(SHAPE, np.int16)
+                layout[:] = h5py.VirtualSource("voxels.part", "v", SHAPE)
+                file.create_virtual_dataset("raw", layout)
+    return discover(path, image_key="raw")
 
 
 def write_volume(folder: Path, name: str) -> DiscoveredDataset:
@@ -148,6 +171,29 @@ def test_finished_parts_are_not_counted_again(tmp_path: Path) -> None:
     assert len(first.parts()) > 4
     assert second.parts() == [2]
     assert text(shared) == text(profile_dataset(dataset, SMALL, jobs=1))
+
+
+@pytest.mark.parametrize("leads", ["link", "virtual", "detached"])
+def test_parts_of_voxels_in_other_files_are_counted_anew(leads: str, tmp_path: Path) -> None:
+    """Whether such a file has changed since a run was killed cannot be told; half of each is no volume."""
+    dataset = write_leading(tmp_path, leads, image("int16"))
+    journal = tmp_path / "journal"
+    first = Inline(dies=lambda task: isinstance(task, PartTask) and task.part == 2)
+    with pytest.raises(NothingProfiledError):
+        profile_dataset(dataset, SMALL, backend=first, journal=journal)
+    (header,) = (path for path in tmp_path.glob("case.*") if path.suffix in (".h5", ".mhd"))
+    status = header.stat()
+    changed = image("int16")
+    changed[changed > 0] += 100
+    dataset = write_leading(tmp_path, leads, changed)
+    os.utime(header, ns=(status.st_atime_ns, status.st_mtime_ns))
+    second = Inline()
+    shared = profile_dataset(dataset, SMALL, backend=second, journal=journal)
+    assert second.parts() == first.parts()
+    statistics = shared.cases[0].channels[0].nonzero
+    assert statistics is not None
+    assert (statistics.min, statistics.max) == (changed[changed > 0].min(), changed.max())
+    assert statistics.mean == pytest.approx(changed[changed > 0].mean(dtype=np.float64), rel=1e-12)
 
 
 def test_a_part_that_was_lost_is_counted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
