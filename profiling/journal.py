@@ -24,6 +24,7 @@ from .formats import files_beside
 from .formats.address import is_address
 from .formats.address_files import state_of_address
 from .formats.base import CaseSource, VolumeSource
+from .formats.store_files import store_files
 
 ENTRY_SUFFIX = ".case"
 PACK_SUFFIX = ".cases"
@@ -57,7 +58,10 @@ def _source_state(source: VolumeSource) -> list[str]:
 
 
 def path_state(path: Path) -> list[str]:
-    """Name, size and modification time; of every file below a folder (Zarr). A missing file says so."""
+    """Name, size and modification time; of every file below a folder (Zarr, links in it included).
+
+    A missing file says so.
+    """
     if is_address(path):
         return state_of_address(path, unknown=_OF_THIS_PROCESS)
     try:
@@ -70,11 +74,11 @@ def path_state(path: Path) -> list[str]:
             beside = other.stat()
             lines.append(f"{other.absolute()} {beside.st_size} {beside.st_mtime_ns}")
     if path.is_dir():
-        for folder, names, files in os.walk(path):
-            names.sort()
-            for name in sorted(files):
-                inner = os.stat(os.path.join(folder, name))  # noqa: PTH116, PTH118 - millions of chunks
-                lines.append(f"{folder}/{name} {inner.st_size} {inner.st_mtime_ns}")
+        for file in store_files(path, path.parent):
+            if file.unknown:
+                lines.append(_OF_THIS_PROCESS)
+            state = file.remark if (inner := file.status) is None else f"{inner.st_size} {inner.st_mtime_ns}"
+            lines.append(f"{file.path} {state}")
     return lines
 
 

@@ -21,6 +21,7 @@ from .base import FormatError, Reader, ReadOptions, Region, Spacing, Volume, Vol
 from .damage import damage_named
 from .ome_zarr import Multiscale, read_multiscale
 from .spacing import resolve_spacing
+from .store_files import store_files
 from .zarr_chunks import LocalChunks, require_plain_metadata
 
 ZIPPED: Final = "zip://::{}"
@@ -96,11 +97,10 @@ class _ZarrVolume(Volume):
         if path.is_file():
             return path.stat().st_size >= size
         seen = 0
-        for folder, _, files in os.walk(path / self._array.path):
-            for name in files:
-                seen += os.stat(os.path.join(folder, name)).st_size  # noqa: PTH116, PTH118 - millions of chunks
-                if seen >= size:
-                    return True
+        for file in store_files(path / self._array.path, path.parent):
+            seen += 0 if file.status is None else file.status.st_size
+            if seen >= size:
+                return True
         return False
 
     def read(self, region: Region, channel: int | None = None) -> NDArray[Any]:

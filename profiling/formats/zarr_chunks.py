@@ -54,7 +54,8 @@ class LocalChunks:
         """A region: where few of its chunks exist, its fill value and over it those.
 
         Raises:
-            FormatError: a chunk is a link that leads out of the folder in which the store lies.
+            FormatError: a chunk is a link that leads nowhere, or out of the folder in which the store lies.
+            OSError: the file system does not say whether a chunk is there.
         """
         touched = [range(p.start // s, -(-p.stop // s)) for p, s in zip(index, self._steps, strict=True)]
         if self._folder is None:
@@ -82,19 +83,29 @@ class LocalChunks:
         folder = path.rpartition("/")[0]
         if folder not in self._known_folders:
             self._require_inside(folder)
+            self._require_no_lost_link(folder)
             self._known_folders.add(folder)
         try:
             mode = os.lstat(path).st_mode
-        except OSError:
-            return False
+        except (FileNotFoundError, NotADirectoryError):
+            return False  # never written; of any other error nobody knows
         if stat.S_ISLNK(mode):
             self._require_inside(path)
-            try:
-                mode = os.stat(path).st_mode  # noqa: PTH116
-            except OSError:
-                return False
+            self._require_no_lost_link(path)
+            mode = os.stat(path).st_mode  # noqa: PTH116
         _require_plain(path, mode)
         return True
+
+    def _require_no_lost_link(self, path: str) -> None:
+        """A chunk that is not there was never written; one behind a link that leads nowhere is lost."""
+        while len(path) > len(self._folder or path) and not os.path.exists(path):  # noqa: PTH110
+            if os.path.islink(path):  # noqa: PTH114
+                msg = (
+                    f"{self._store}: {path} is a link that leads nowhere, so voxels are missing; get what it "
+                    "leads to (in a checkout of git-annex or DataLad: git annex get), or remove it"
+                )
+                raise FormatError(msg)
+            path = path.rpartition("/")[0]
 
     def _require_inside(self, path: str) -> None:
         real = os.path.realpath(path)
