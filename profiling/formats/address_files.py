@@ -9,7 +9,7 @@ from glob import has_magic
 from pathlib import Path
 from typing import Any, Final
 
-from .address import address_text
+from .address import address_text, is_address
 from .base import FormatError
 from .damage import LIBRARY_ERRORS, shortened
 
@@ -25,6 +25,8 @@ _CHANGES_WITH_CONTENT: Final = (
     "created",
 )
 """What file systems say of a file that another content changes."""
+_NO_RANGES: Final = "support range requests"
+"""In what fsspec says of a server that sends whole files only."""
 STORE_SUFFIX: Final = ".zarr"
 STORE_FILES: Final = ("zarr.json", ".zgroup", ".zarray")
 
@@ -95,12 +97,38 @@ def reaching(address: str) -> Iterator[None]:
     except FileNotFoundError as error:
         msg = f"{address}: no Zarr store there (neither zarr.json nor .zgroup nor .zarray)"
         raise FormatError(msg) from error
-    except OSError as error:
-        msg = f"{address}: cannot be reached ({shortened(error)})"
-        raise FormatError(msg, kind="access") from error
     except LIBRARY_ERRORS as error:
+        if isinstance(error, OSError):
+            raise _unreached(address, error) from error
         msg = f"{address}: cannot be opened as Zarr ({shortened(error)})"
+        if _NO_RANGES in str(error):
+            first, _, rest = address.partition("::")
+            msg += f"; let the whole file be fetched first: {first}::simplecache::{rest}"
         raise FormatError(msg) from error
+    except Exception as error:
+        raise _unreached(address, error) from error
+
+
+@contextmanager
+def answering(place: Path) -> Iterator[None]:
+    """What a server or a network raises while an address is read as FormatError ``access``.
+
+    Errors of other kinds, and all of paths of this machine, are left as they are.
+    """
+    try:
+        yield
+    except FormatError:
+        raise
+    except Exception as error:
+        of_a_library = isinstance(error, LIBRARY_ERRORS) and not isinstance(error, OSError)
+        if of_a_library or not is_address(place):
+            raise
+        raise _unreached(address_text(place), error) from error
+
+
+def _unreached(address: str, error: Exception) -> FormatError:
+    msg = f"{address}: cannot be reached ({shortened(error)})"
+    return FormatError(msg, kind="access")
 
 
 def _beside(address: str, path: str, found: str) -> Path:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .address import address_text, is_address
-from .address_files import reaching
+from .address_files import answering, reaching
 from .attributes import spacing_from_attributes
 from .axes import AxisOrder, check_region, choose_axes
 from .base import FormatError, Reader, ReadOptions, Region, Spacing, Volume, VolumeHeader, VolumeSource
@@ -56,7 +56,8 @@ class _ZarrVolume(Volume):
         self.source = source
         path = source.paths[0]
         root = _open_store(path)
-        with damage_named(f"{source.name}: its metadata cannot be read; the store is damaged"), _unwarned():
+        damaged = damage_named(f"{source.name}: its metadata cannot be read; the store is damaged")
+        with damaged, answering(path), _unwarned():
             found, image = _locate(root, source, path)
         self._array = found
         self._chunks = LocalChunks(found, path)
@@ -106,7 +107,8 @@ class _ZarrVolume(Volume):
     def read(self, region: Region, channel: int | None = None) -> NDArray[Any]:
         check_region(region, self.header.shape, channel, self.header.channels)
         index = self._axes.index(region, channel)
-        with damage_named(f"{self.source.name}: a chunk cannot be decoded; the store is damaged"):
+        damaged = damage_named(f"{self.source.name}: a chunk cannot be decoded; the store is damaged")
+        with damaged, answering(self.source.paths[0]):
             block = self._chunks.read(index)
         return self._axes.arrange(block.astype(self.header.dtype, copy=False), channel)
 
@@ -127,13 +129,22 @@ def _open_store(path: Path) -> Any:
         raise FormatError(msg, kind="missing-extra") from error
     if is_address(path):
         with reaching(address_text(path)), _unwarned():
-            return zarr.open(address_text(path), mode="r")
+            return zarr.open(_store_at(address_text(path)), mode="r")
     if not path.exists():
         msg = f"{path}: no such folder"
         raise FormatError(msg)
     require_plain_metadata(path)
     with damage_named(f"{path}: cannot be opened as Zarr; it is damaged or of another format"), _unwarned():
         return zarr.open(ZIPPED.format(path.absolute()) if path.is_file() else path, mode="r")
+
+
+def _store_at(address: str) -> Any:
+    """What zarr opens an address by."""
+    if "::" not in address:
+        return address
+    from .address_chain import ChainedStore
+
+    return ChainedStore.at(address)
 
 
 def _locate(root: Any, source: VolumeSource, path: Path) -> tuple[Any, Multiscale | None]:
