@@ -327,14 +327,18 @@ def content_key(case: CaseSource) -> str:
     """Hash of size, modification time and first bytes of all files of a case, in order.
 
     Of a folder (Zarr, DICOM) it covers the metadata files, and names and sizes of what lies directly in it.
-    Files that are missing count as such; opening them says what is wrong.
+    Files that are missing count as such; opening them says what is wrong. It is empty where a server tells
+    neither times nor checksums of its files.
     """
     digest = blake2b(digest_size=16)
     for source in (*case.images, *([case.label] if case.label is not None else [])):
         digest.update(repr(source.key).encode("utf-8", "surrogateescape"))
         for path in source.paths:
             if is_address(path):
-                digest.update("\n".join(state_of_address(path)).encode())
+                state = state_of_address(path)
+                if state is None:
+                    return ""
+                digest.update("\n".join(state).encode())
                 continue
             for file in sorted(path.iterdir()) if path.is_dir() else [path]:
                 _add_file(

@@ -7,6 +7,7 @@ does not depend on the number of workers or on the order in which they finish.
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ from .backends.local import LocalBackend, usable_cores
 from .combine import Declared, assemble_fingerprint
 from .events import Event, EventKind
 from .fingerprint import Failure, Fingerprint, LabelKind, Provenance
+from .formats.address_files import look_anew
 from .journal import Journal, entry_name
 from .layouts.base import DiscoveredDataset
 from .results import Result, ResultKeeper
@@ -126,6 +128,8 @@ def profiled_cases(
     if label_kind == "none":
         dataset = replace(dataset, cases=tuple(replace(case, label=None) for case in dataset.cases))
     options = _with_ignore(options, dataset)
+    run = secrets.token_hex(16)
+    look_anew(run)
     with tempfile.TemporaryDirectory(prefix="voxplan-journal-") as temporary:
         store = Journal(journal or Path(temporary), journalled_classes())
         store.open()
@@ -133,7 +137,7 @@ def profiled_cases(
         chosen = backend or LocalBackend(jobs or _default_jobs(options, len(dataset.cases)))
         names = _entry_names(dataset, options)
         try:
-            found = _run(dataset, options, store, progress, names, backend=chosen, timeout=case_timeout)
+            found = _run(dataset, options, store, progress, names, run, backend=chosen, timeout=case_timeout)
         finally:
             if backend is None:
                 chosen.stop()
@@ -176,6 +180,7 @@ def _run(
     store: Journal,
     progress: _Progress,
     names: Mapping[str, str],
+    run: str,
     *,
     backend: Backend,
     timeout: float | None,
@@ -188,7 +193,7 @@ def _run(
     finished = store.entries()
     for case in dataset.cases:
         task = CaseTask(
-            case, dataset.root, options, names[case.id], store.folder, share, keep=not backend.remote
+            case, dataset.root, options, names[case.id], store.folder, share, not backend.remote, run
         )
         known = store.read(task.name) if task.name in finished else None
         if known is not None and not isinstance(known, Failure) and known.fingerprint.other_files:

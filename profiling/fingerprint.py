@@ -170,7 +170,8 @@ class CaseFingerprint(NamedModel):
     compressed_stream: bool
     """Whether every random patch would have to inflate the file (``.nii.gz``, ``.nrrd`` with gzip)."""
     content_key: str
-    """Size, modification time and header hash of the files: changes when they do. Not in comparisons."""
+    """Size, modification time and header hash of the files (of a folder, of what lies directly in it):
+    changes when they do. Not in comparisons; empty where a server tells nothing of the kind."""
     sample_digest: str | None = None
     """Of the shape and of the intensities at up to 4096 fixed places of every channel (:mod:`.samples`)."""
     other_files: bool = False

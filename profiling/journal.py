@@ -28,8 +28,6 @@ from .formats.store_files import store_files
 
 ENTRY_SUFFIX = ".case"
 PACK_SUFFIX = ".cases"
-_OF_THIS_PROCESS = secrets.token_hex(16)
-"""In the name of entries that no later run may take up: what they were made from cannot be told again."""
 COMPUTATION = 4
 """To be raised whenever the same file would give other numbers, so that older entries are not used."""
 
@@ -63,7 +61,7 @@ def path_state(path: Path) -> list[str]:
     A missing file says so.
     """
     if is_address(path):
-        return state_of_address(path, unknown=_OF_THIS_PROCESS)
+        return state_of_address(path) or [f"address {path} {_never_again()}"]
     try:
         status = path.stat()
     except OSError as error:
@@ -76,10 +74,15 @@ def path_state(path: Path) -> list[str]:
     if path.is_dir():
         for file in store_files(path, path.parent):
             if file.unknown:
-                lines.append(_OF_THIS_PROCESS)
+                lines.append(_never_again())
             state = file.remark if (inner := file.status) is None else f"{inner.st_size} {inner.st_mtime_ns}"
             lines.append(f"{file.path} {state}")
     return lines
+
+
+def _never_again() -> str:
+    """In the name of entries that no other run may take up: what they were made from cannot be told again."""
+    return secrets.token_hex(16)
 
 
 @dataclass(frozen=True, slots=True)

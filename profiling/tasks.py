@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .backends.base import Backend, Crash, Work
 from .fingerprint import CaseFingerprint, Failure, ObjectStatistics
+from .formats.address_files import look_anew
 from .formats.base import CaseSource, FormatError
 from .journal import Journal
 from .parts import PartDone, Split, join_parts, profile_or_split, profile_part
@@ -44,6 +45,8 @@ class CaseTask:
     """Whether a huge case comes back as :class:`.parts.Split`."""
     keep: bool = True
     """Whether the worker journals the result; else whoever gets it does (:attr:`Backend.remote`)."""
+    run: str = ""
+    """Of which run it is: a worker may outlive one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +315,8 @@ def run_join(task: JoinTask) -> CaseResult | Failure:
 def _guarded(task: CaseTask, work: Callable[[], R]) -> R | Failure:
     """What the work returns, or as a failure what it raises."""
     files = _files(task.case)
+    if task.run:
+        look_anew(task.run)
     try:
         return work()
     except (FormatError, CaseError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import has_magic
@@ -27,6 +28,8 @@ _CHANGES_WITH_CONTENT: Final = (
 """What file systems say of a file that another content changes."""
 _NO_RANGES: Final = "support range requests"
 """In what fsspec says of a server that sends whole files only."""
+_last_run = ""
+"""Of this process; "" before the first, and since cases were looked for."""
 STORE_SUFFIX: Final = ".zarr"
 STORE_FILES: Final = ("zarr.json", ".zgroup", ".zarray")
 
@@ -54,13 +57,8 @@ def stores_at(place: Path) -> list[Path]:
         return [_beside(address, path, found) for found in inside if found.lower().endswith(STORE_SUFFIX)]
 
 
-def state_of_address(place: Path, unknown: str = "") -> list[str]:
-    """Names, sizes and times (or checksums) of all files at an address.
-
-    Args:
-        place: the address.
-        unknown: what to say where the file system does not list the files, or date them.
-    """
+def state_of_address(place: Path) -> list[str] | None:
+    """Names, sizes and times (or checksums) of all files at an address; None where they are not told."""
     address = address_text(place)
     files: dict[str, dict[str, Any]] = {}
     with suppress(ImportError, *LIBRARY_ERRORS):
@@ -71,9 +69,9 @@ def state_of_address(place: Path, unknown: str = "") -> list[str]:
     for name in sorted(files):
         known = [str(files[name][key]) for key in _CHANGES_WITH_CONTENT if files[name].get(key) is not None]
         if not known:
-            return [f"address {address} {unknown}"]
+            return None
         lines.append(f"{name} {files[name].get('size')} {' '.join(known)}")
-    return lines if files else [f"address {address} {unknown}"]
+    return lines if files else None
 
 
 def _file_system(address: str) -> tuple[Any, str]:
@@ -82,6 +80,26 @@ def _file_system(address: str) -> tuple[Any, str]:
 
     system, path = url_to_fs(address)
     return system, str(path)
+
+
+def look_anew(run: str = "") -> None:
+    """Let go of what fsspec holds of earlier runs of this process: copies, listings, open archives.
+
+    Args:
+        run: the run that goes on; nothing is let go of where it is the first here since the cases were looked
+            for, or the last one. "" where cases are looked for.
+    """
+    global _last_run
+    last, _last_run = _last_run, run
+    if run and last in ("", run):
+        return
+    fsspec = sys.modules.get("fsspec")
+    for kind in set(fsspec.registry.values()) if fsspec is not None else ():
+        if not kind.async_impl:  # of this machine, or a cache or archive of other files
+            kind.clear_instance_cache()
+            continue
+        for server in list(kind._cache.values()):  # has open connections, and copies of listings alone
+            server.invalidate_cache()
 
 
 @contextmanager

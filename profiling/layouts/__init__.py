@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..formats.address import local_place, place_exists
+from ..formats.address_files import look_anew
 from ..formats.base import FormatError
 from .base import DiscoveredDataset, Layout, LayoutRequest
 from .decathlon import DecathlonLayout
@@ -59,6 +60,7 @@ def discover(
     if data is None and images is None:
         msg = "neither a data folder nor --images was given"
         raise FormatError(msg, kind="empty")
+    look_anew()
     data = data if data is None else Path(local_place(str(data)))
     images = images if images is None else local_place(images)
     labels = labels if labels is None else local_place(labels)

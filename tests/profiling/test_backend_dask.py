@@ -239,6 +239,19 @@ def test_a_killed_worker_and_a_hanging_one_are_reported_with_their_case(
     assert hung.cases == profile_dataset(rest, ProfileOptions(), jobs=1).cases
 
 
+def test_workers_that_outlive_a_run_read_a_changed_address(backend: DaskBackend, tmp_path: Path) -> None:
+    """They hold copies of what they read at an address, and open archives."""
+    zarr = pytest.importorskip("zarr")
+    store = tmp_path / "a.zarr"
+    for value in (3, 5, 7):  # on two workers
+        zarr.create_array(str(store), shape=(4, 4, 4), dtype="u1", overwrite=True)[...] = value
+        dataset = discover(Path(f"simplecache::file://{store}"))
+        found = profile_dataset(dataset, ProfileOptions(), backend=backend, journal=tmp_path / "journal")
+        statistics = found.cases[0].channels[0].nonzero
+        assert statistics is not None
+        assert statistics.mean == value
+
+
 def test_a_worker_that_does_not_see_the_data_is_said(scheduler: str, tmp_path: Path) -> None:
     backend = DaskBackend(scheduler, sees=[tmp_path / "elsewhere"])
     try:

@@ -9,9 +9,11 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from voxplan.profiling.fingerprint import load_fingerprint
 from voxplan.scripts.profile_dataset import main
@@ -94,18 +96,24 @@ def serving(folder: Path, handler: type[Handler]) -> Iterator[str]:
         server.server_close()
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    """``a.zarr`` (a third of its chunks never written) and the same in ``b.zip``."""
-    folder = tmp_path / "site"
-    image = IMAGE.copy()
+def write_site(folder: Path, image: NDArray[np.uint8]) -> None:
+    """``a.zarr`` (half of its chunks never written) and the same in ``b.zip``."""
+    image = image.copy()
     image[:, :, 5:] = 0
-    group = zarr.open_group(str(folder / "a.zarr"), mode="w")
-    group.create_array("raw", shape=image.shape, chunks=(3, 6, 5), dtype="u1")[...] = image
-    with zipfile.ZipFile(folder / "b.zip", "w") as file:
+    group = zarr.open_group(str(folder / "a.zarr"), mode="a")
+    array = group.require_array("raw", shape=image.shape, chunks=(3, 6, 5), dtype="u1")
+    array[...] = image
+    with zipfile.ZipFile(folder / "new.zip", "w") as file:
         for path in sorted(p for p in (folder / "a.zarr").rglob("*") if p.is_file()):
             file.write(path, path.relative_to(folder).as_posix())
-    return folder
+    (folder / "new.zip").replace(folder / "b.zip")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """Of :func:`write_site`."""
+    write_site(tmp_path / "site", IMAGE)
+    return tmp_path / "site"
 
 
 def check_numbers(output: Path) -> None:
@@ -181,3 +189,36 @@ def test_what_a_server_fails_to_send_is_no_zeros(
         monkeypatch.setattr(Failing, "how", "")
         assert main([chain.format(web), *command]) == 0
         check_numbers(output)
+
+
+class Listing(Ranges):
+    """With a page of what lies in each folder, which says neither sizes nor dates."""
+
+    def list_directory(self, path: object) -> Any:  # type: ignore[override]
+        return http.server.SimpleHTTPRequestHandler.list_directory(self, str(path))
+
+
+@pytest.mark.parametrize("handler", [Ranges, Listing])
+@pytest.mark.parametrize(
+    "chain", [*CHAINS, "file://{0}", "simplecache::file://{0}", "zip://a.zarr::file://{1}"]
+)
+def test_changed_chunks_are_noticed(chain: str, handler: type[Handler], site: Path, tmp_path: Path) -> None:
+    """By the next run in the same process too, whose caches and open archives are those of the last."""
+    output = tmp_path / "out.json"
+    with serving(site, handler) as web:
+        address = chain.format(web) if "file:" not in chain else chain.format(site / "a.zarr", site / "b.zip")
+        command = [address, *KEY, "-o", str(output), "--jobs", "1", "-q"]
+        keys = []
+        for value in (None, 3, 5, 7):
+            if value is not None:
+                write_site(site, np.full_like(IMAGE, value))
+            assert main(command) == 0
+            (case,) = load_fingerprint(output).cases
+            assert case.channels[0].nonzero is not None
+            assert case.channels[0].nonzero.min == (value or IMAGE[:, :, :5].min())
+            assert case.channels[0].nonzero.max == (value or IMAGE[:, :, :5].max())
+            keys.append(case.content_key)
+        if not address.startswith("file:"):  # there the key covers the top of the folder alone
+            told = "zip:" in address or "file:" in address
+            assert len(set(keys)) == (4 if told else 1)
+            assert ("" in keys) == (not told)
