@@ -15,7 +15,7 @@ from .fingerprint import CaseFingerprint, ChannelStatistics, ExtremeCounts, Spac
 from .formats import open_volume
 from .formats.address import is_address
 from .formats.address_files import state_of_address
-from .formats.base import CaseSource, ReadOptions, Spacing, Volume, VolumeHeader, VolumeSource
+from .formats.base import CaseSource, FormatError, ReadOptions, Spacing, Volume, VolumeHeader, VolumeSource
 from .hollow import refuse_hollow
 from .labels import LabelTable
 from .memory_guard import memory_ceiling, reuse_freed_memory
@@ -106,19 +106,32 @@ def open_case(case: CaseSource, root: Path, options: ProfileOptions) -> Iterator
     """Open a case's files and check that they belong together; see :func:`profile_case`."""
     key = content_key(case)
     reuse_freed_memory()
-    with ExitStack() as stack:
+    opened: list[Volume] = []
+    with _other_files_told(opened), ExitStack() as stack:
         stack.enter_context(memory_ceiling(options.memory_per_worker))
-        images = [stack.enter_context(open_volume(source, options.read)) for source in case.images]
-        label = None
+        for source in case.images:
+            opened.append(stack.enter_context(open_volume(source, options.read)))
+        images, label = opened.copy(), None
         if case.label is not None:
             label = stack.enter_context(open_volume(case.label, label_options(options.read)))
+            opened.append(label)
         _check_shapes(images, label)
         scan = None
         if not options.headers_only:
-            refuse_hollow([*images, *([label] if label is not None else [])])
+            refuse_hollow(opened)
             _check_counters(images, options.memory_per_worker)
             scan = CaseScan(images, label, options.ignore_label, options.memory_per_worker)
         yield OpenCase(case, root, key, images, label, scan)
+
+
+@contextmanager
+def _other_files_told(volumes: Sequence[Volume]) -> Iterator[None]:
+    """Mark what is raised inside where one of the volumes has voxels in files that the case does not name."""
+    try:
+        yield
+    except (FormatError, CaseError) as error:
+        error.other_files = error.other_files or any(volume.header.other_files for volume in volumes)
+        raise
 
 
 def label_options(read: ReadOptions) -> ReadOptions:

@@ -12,7 +12,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from .files import writing_atomically
 from .formats.base import Unit, one_line, printable, unicode_text
@@ -187,6 +195,14 @@ class Failure(NamedModel):
     files: tuple[str, ...]
     kind: str
     reason: str
+    other_files: bool = False
+    """Whether files that the case does not name have part in it, as in :class:`CaseFingerprint`: every run
+    tries it again. Written only where it is so."""
+
+    @model_serializer(mode="wrap")
+    def _in_short(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        members: dict[str, Any] = usual(self)
+        return members if self.other_files else {k: v for k, v in members.items() if k != "other_files"}
 
     @field_validator("id")
     @classmethod

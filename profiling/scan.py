@@ -34,6 +34,9 @@ class CaseError(ValueError):
     ``label-negative``, ``label-channels``.
     """
 
+    other_files: bool = False
+    """As in :class:`.formats.base.FormatError`."""
+
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind

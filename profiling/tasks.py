@@ -320,7 +320,9 @@ def _guarded(task: CaseTask, work: Callable[[], R]) -> R | Failure:
     try:
         return work()
     except (FormatError, CaseError) as error:
-        return Failure(id=task.case.id, files=files, kind=error.kind, reason=str(error))
+        return Failure(
+            id=task.case.id, files=files, kind=error.kind, reason=str(error), other_files=error.other_files
+        )
     except MemoryError:
         reason = f"{files[0]}: not enough memory; free some, or use fewer --jobs"
         return Failure(id=task.case.id, files=files, kind="memory", reason=reason)
@@ -332,7 +334,7 @@ def _guarded(task: CaseTask, work: Callable[[], R]) -> R | Failure:
 
 def is_retried(result: object) -> bool:
     """Whether another run tries this case again."""
-    return isinstance(result, Failure) and result.kind in RETRIED_KINDS
+    return isinstance(result, Failure) and (result.kind in RETRIED_KINDS or result.other_files)
 
 
 def _journal(store: Journal, name: str, result: CaseResult | Failure) -> None:

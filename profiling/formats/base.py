@@ -14,7 +14,8 @@ A reader must
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -63,9 +64,23 @@ class FormatError(ValueError):
     ``ambiguous``, ``too-large``, ``missing-extra``, ``empty``, ``outside``, ``access``.
     """
 
+    other_files: bool = False
+    """Whether files that only a header names have part in it (:attr:`VolumeHeader.other_files`): another run
+    may find them mended though the file with the header is as it was."""
+
     def __init__(self, message: str, *, kind: str = "unreadable") -> None:
         super().__init__(one_line(message))
         self.kind = kind
+
+
+@contextmanager
+def in_other_files(there: bool = True) -> Iterator[None]:
+    """Mark a :class:`FormatError` raised inside as one about files that only a header names, if it is."""
+    try:
+        yield
+    except FormatError as error:
+        error.other_files = error.other_files or there
+        raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

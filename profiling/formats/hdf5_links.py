@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import h5py
 
-from .base import FormatError
+from .base import FormatError, in_other_files
 
 _low_level: Any = h5py
 """Type checkers see none of h5py's compiled modules."""
@@ -59,14 +59,15 @@ def open_inside(file: Any, key: str, path: Path, hops: int = 0) -> Any:
         if link is None:
             return None
         if isinstance(link, h5py.ExternalLink):
-            target = path.parent / link.filename
-            require_inside(target, path, f"{path}:{key}: an external link")
-            try:
-                other = h5py.File(target, "r", locking=False)
-            except OSError as error:
-                msg = f"{path}:{key}: the external link's file {target} cannot be opened ({error})"
-                raise FormatError(msg) from error
-            return open_inside(other, f"{link.path}/{rest}", target, hops + 1)
+            with in_other_files():
+                target = path.parent / link.filename
+                require_inside(target, path, f"{path}:{key}: an external link")
+                try:
+                    other = h5py.File(target, "r", locking=False)
+                except OSError as error:
+                    msg = f"{path}:{key}: the external link's file {target} cannot be opened ({error})"
+                    raise FormatError(msg) from error
+                return open_inside(other, f"{link.path}/{rest}", target, hops + 1)
         if isinstance(link, h5py.SoftLink):
             base = item.name if not link.path.startswith("/") else ""
             return open_inside(file, f"{base}/{link.path}/{rest}", path, hops + 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from .attributes import spacing_from_attributes
 from .axes import check_region, choose_axes
-from .base import FormatError, ReadOptions, Region, Volume, VolumeHeader, VolumeSource
+from .base import FormatError, ReadOptions, Region, Volume, VolumeHeader, VolumeSource, in_other_files
 from .contiguous import to_native
 from .damage import damage_named
 from .hdf5_chunks import GzipChunks, read_few_chunks
@@ -41,8 +43,9 @@ class Hdf5Volume(Volume):
                 key = source.key or _only_volume(self._file, path)
                 self._dataset = _open_dataset(self._file, path, key)
                 self._where = f"{path}:{key}"
-                self._axes = choose_axes(self._dataset.shape, options.axes, self._where)
-                self.header = self._read_header(options, path)
+                with _reading(self._dataset, self._file, self._where):
+                    self._axes = choose_axes(self._dataset.shape, options.axes, self._where)
+                    self.header = self._read_header(options, path)
                 self._chunks = GzipChunks(self._dataset) if GzipChunks.serves(self._dataset) else None
         except BaseException:
             self._file.close()
@@ -61,7 +64,7 @@ class Hdf5Volume(Volume):
             block=self._axes.spatial(fits, 1),
             decoded_bytes=prod(self._dataset.chunks or (0,)) * dtype.itemsize,
             stored_bytes=self._stored_bytes(path),
-            other_files=self._dataset.is_virtual or self._dataset.file.filename != self._file.filename,
+            other_files=_leads_elsewhere(self._dataset, self._file),
             warnings=() if options.spacing is not None else doubts,
         )
 
@@ -105,15 +108,30 @@ def _open_dataset(file: Any, path: Path, key: str) -> Any:
         what = "a group, not a data set" if dataset is not None else "no such data set"
         msg = f"{path}:{key}: {what}; the file holds {_listing(_candidates(file, path))}"
         raise FormatError(msg, kind="ambiguous" if dataset is not None else "unreadable")
-    refuse_outside_storage(dataset, path, key)
-    if why := _unfit(dataset):
-        msg = f"{path}:{key}: {why}"
-        raise FormatError(msg, kind="not-intensities" if dataset.dtype.kind in "cV" else "unsupported")
-    if 0 in dataset.shape:
-        msg = f"{path}:{key}: shape {dataset.shape} holds no voxels"
-        raise FormatError(msg, kind="empty")
-    _require_filters(dataset, path, key)
+    with _reading(dataset, file, f"{path}:{key}"):
+        refuse_outside_storage(dataset, path, key)
+        if why := _unfit(dataset):
+            msg = f"{path}:{key}: {why}"
+            raise FormatError(msg, kind="not-intensities" if dataset.dtype.kind in "cV" else "unsupported")
+        if 0 in dataset.shape:
+            msg = f"{path}:{key}: shape {dataset.shape} holds no voxels"
+            raise FormatError(msg, kind="empty")
+        _require_filters(dataset, path, key)
     return dataset
+
+
+@contextmanager
+def _reading(dataset: Any, file: Any, where: str) -> Iterator[None]:
+    """What is raised inside as FormatError, which says whether another file may have part in it."""
+    elsewhere = _leads_elsewhere(dataset, file)
+    what = "a file that the HDF5 file leads to" if elsewhere else "the HDF5 file"
+    with in_other_files(elsewhere), damage_named(f"{where}: {what} is damaged"):
+        yield
+
+
+def _leads_elsewhere(dataset: Any, file: Any) -> bool:
+    """Whether voxels may lie in another file than the one that was opened."""
+    return bool(dataset.is_virtual or dataset.file.filename != file.filename)
 
 
 def _require_filters(dataset: Any, path: Path, key: str) -> None:

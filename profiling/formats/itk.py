@@ -11,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .axes import AxisOrder, check_region
-from .base import FormatError, Reader, ReadOptions, Region, Spacing, Volume, VolumeHeader, VolumeSource
+from .base import (
+    FormatError,
+    Reader,
+    ReadOptions,
+    Region,
+    Spacing,
+    Volume,
+    VolumeHeader,
+    VolumeSource,
+    in_other_files,
+)
 from .contiguous import ContiguousVoxels, to_native
 from .gzip_stream import GzipStream
 from .itk_process import read_apart
@@ -44,7 +54,8 @@ class ItkReader(Reader):
         read_header = read_nrrd_header if path.suffix.lower() in (".nrrd", ".nhdr") else read_metaimage_header
         layout = read_header(path)
         other_files = layout.several_files or layout.data_path not in (path, *self.beside(path))
-        return _ItkVolume(source, layout, options, other_files=other_files)
+        with in_other_files(other_files):
+            return _ItkVolume(source, layout, options, other_files=other_files)
 
 
 class _ItkVolume(Volume):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import FormatError, Unit
+from .base import FormatError, Unit, in_other_files
 
 LARGEST_TEXT_HEADER = 1 << 20
 """Bytes; a header that has not ended by then is none."""
@@ -68,12 +68,13 @@ def data_beside(path: Path, name: str) -> Path:
     if "\0" in name:
         raise damaged(path, "the name of its data file holds a zero byte")
     target = path.parent / name
-    if not target.resolve().is_relative_to(path.parent.resolve()):
-        msg = f"{path}: its data file {name} lies outside the header's folder; put it beside the header"
-        raise FormatError(msg, kind="outside")
-    if not target.is_file():
-        msg = f"{path}: its data file {name} is missing"
-        raise FormatError(msg)
+    with in_other_files():
+        if not target.resolve().is_relative_to(path.parent.resolve()):
+            msg = f"{path}: its data file {name} lies outside the header's folder; put it beside the header"
+            raise FormatError(msg, kind="outside")
+        if not target.is_file():
+            msg = f"{path}: its data file {name} is missing"
+            raise FormatError(msg)
     return target
 
 

@@ -434,3 +434,30 @@ def test_changed_voxels_in_files_that_only_the_header_names_are_noticed(
         channel = load_fingerprint(output).summary.channels[0]
         assert channel.pooled is not None
         assert channel.pooled.mean == value
+
+
+@pytest.mark.parametrize("late", ["missing", "outside", "damaged"])
+@pytest.mark.parametrize("write", [write_detached, write_listed, write_linked, write_virtual])
+def test_what_only_the_header_names_and_comes_later_is_read(
+    tmp_path: Path, write: Callable[[Path, int], None], late: str
+) -> None:
+    """The case failed while it was not there or not as it should be; the header is as it was."""
+    data, output = tmp_path / "data", tmp_path / "f.json"
+    data.mkdir()
+    write(data, 7)
+    (header,) = data.glob("c0.*")
+    options = ("--image-key", "raw") if header.suffix == ".h5" else ()
+    apart = {path: path.read_bytes() for path in data.iterdir() if path != header}
+    for path, content in apart.items():
+        path.unlink()
+        if late == "outside":
+            (tmp_path / path.name).write_bytes(content)
+            path.symlink_to(tmp_path / path.name)
+        elif late == "damaged":
+            path.write_bytes(content[:3])
+    run(data, output, *options, status=1)
+    for path, content in apart.items():
+        path.unlink(missing_ok=True)
+        path.write_bytes(content)
+    run(data, output, *options)
+    assert profiled_mean(output) == 7
