@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from .completion import SHELLS, PrintCompletion
@@ -12,6 +13,8 @@ class Parser(argparse.ArgumentParser):
     """As argparse's, without the usage text before each error, and with completion for shells."""
 
     _offers_completion = False
+    subcommands: Mapping[str, Callable[[], argparse.ArgumentParser]] = {}
+    """Words that, right behind the command, make it another one; with that one's parser."""
 
     def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
         """As argparse's; ``--print-completion`` comes last in the help, after all others are there."""

@@ -9,6 +9,8 @@ from .parser import Parser
 from .report_option import add_report_option, report_problem
 
 PROGRAM = "plan-experiment"
+DIFF = "diff"
+"""The word behind it that compares two plans files."""
 TASKS = ("semantic", "affinity", "boundary")
 PRESETS = ("nnunet", "resenc-m", "resenc-l", "resenc-xl")
 EXPORTS = ("nnunet", "pytc", "monai")
@@ -32,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.subcommands = {DIFF: build_diff_parser}
     parser.add_argument(
         "source",
         type=Path,
@@ -88,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def build_diff_parser() -> argparse.ArgumentParser:
     """The command line of ``plan-experiment diff``."""
-    parser = Parser(prog=f"{PROGRAM} diff", description="What differs between two plans files.")
+    parser = Parser(prog=f"{PROGRAM} {DIFF}", description="What differs between two plans files.")
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
     parser.add_argument("--debug", action="store_true", help="tracebacks of errors")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from voxplan.profiling.report.console import safe_console, say, say_json
 
 from .data_options import data_options
-from .plan_arguments import PROGRAM, build_diff_parser, build_parser, check_usage
+from .plan_arguments import DIFF, PROGRAM, build_diff_parser, build_parser, check_usage
 from .report_option import write_plans_report
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ WIDTH = 80
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     given = list(sys.argv[1:] if argv is None else argv)
-    if given[:1] == ["diff"]:
+    if given[:1] == [DIFF]:
         parser, action = build_diff_parser(), _diff
         given = given[1:]
     else:

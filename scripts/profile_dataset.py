@@ -33,7 +33,7 @@ from .profile_output import (
     tell_nothing_profiled,
     tell_unchanged,
 )
-from .profile_shards import given_merge, merge_parser, run_merge, run_shard
+from .profile_shards import MERGE, given_merge, merge_parser, run_merge, run_shard
 from .report_option import add_report_option, report_problem, write_dataset_report
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.subcommands = {MERGE: merge_parser}
     parser.add_argument(
         "data", nargs="?", type=Path, metavar="DATA", help="a data folder or a single volume file"
     )

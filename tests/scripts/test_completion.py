@@ -64,15 +64,69 @@ def test_bash_completes_at_the_press_of_tab(
     assert "only_data_here" in shell.read(lambda said: "only_data_here" in said, 20)
 
 
+SUBCOMMANDS = {
+    "profile-dataset": ("me", "merge", "--stric", "--strict ", "--jobs"),
+    "plan-experiment": ("dif", "diff", "--deb", "--debug ", "--memory-fraction"),
+}
+"""What is typed and what comes of it: the word, one of its options; and what is no option of it."""
+
+
+@pytest.mark.parametrize("command", SUBCOMMANDS)
+def test_bash_completes_the_word_behind_the_command(
+    command: str, script: Callable[[str, str], Path], terminal: Any, tmp_path: Path
+) -> None:
+    begun, word, option, whole, _ = SUBCOMMANDS[command]
+    path = script(command, "bash")
+    (tmp_path / "only_data_here").touch()
+    shell = terminal(
+        "bash", "--norc", "--noprofile", "-i", PS1="$ ", INPUTRC="/dev/null", HISTFILE="/dev/null"
+    )
+    shell.type(f"source {path}; echo read''y\n")
+    assert "ready" in shell.read(lambda said: "ready" in said, 20)
+    for typed, expected in (
+        (f"{command} {begun}\t", f"{word} "),
+        (f"{command} {word} {option}\t", whole),
+        (f"{command} {word} only_d\t", "only_data_here "),
+        (f"{command} --debug only_d\t", "only_data_here "),
+    ):
+        shell.type(typed)
+        assert expected in shell.read(lambda said, expected=expected: expected in said, 20)
+        shell.type("\x15")
+
+
+@pytest.mark.parametrize("command", SUBCOMMANDS)
+def test_bash_offers_the_options_of_the_subcommand_alone(
+    command: str, script: Callable[[str, str], Path]
+) -> None:
+    word, unknown = SUBCOMMANDS[command][1], SUBCOMMANDS[command][4]
+    offered = offers(script(command, "bash"), command, word, "--")
+    assert "--debug" in offered
+    assert "--help" in offered
+    assert unknown not in offered
+    assert unknown in offers(script(command, "bash"), command, "--")
+    assert unknown in offers(script(command, "bash"), command, "--output", word, "--"), "a file of that name"
+
+
+def offers(path: Path, *words: str) -> set[str]:
+    """What the function that bash would call offers for the last word."""
+    probe = (
+        'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); found=$(complete -p "$1"); '
+        'found=${found##*-F }; ${found%% *} "$1" "${!#}" "${@:$#-1:1}" 2>/dev/null; '
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", probe, "bash", str(path), *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    return set(done.stdout.split())
+
+
 def test_bash_offers_every_option(script: Callable[[str, str], Path]) -> None:
     parser = profile_dataset.build_parser()
-    path = script("profile-dataset", "bash")
-    probe = (
-        f"source {path}; COMP_WORDS=(profile-dataset --); COMP_CWORD=1; "
-        '_shtab_profile_dataset profile-dataset -- profile-dataset; printf "%s\\n" "${COMPREPLY[@]}"'
-    )
-    done = subprocess.run(["bash", "-c", probe], capture_output=True, text=True, check=True, timeout=30)
-    offered = set(done.stdout.split())
+    offered = offers(script("profile-dataset", "bash"), "profile-dataset", "--")
     options = {text for action in parser._actions for text in action.option_strings if text.startswith("--")}
     assert options | {"--print-completion"} == offered
 
