@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,16 +63,17 @@ def path_state(path: Path) -> list[str]:
     """
     if is_address(path):
         return state_of_address(path) or [f"address {path} {_never_again()}"]
+    whole = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118 - half the time of Path.absolute
     try:
-        status = path.stat()
+        status = os.stat(whole)  # noqa: PTH116
     except OSError as error:
-        return [f"{path.absolute()} {error.strerror}"]
-    lines = [f"{path.absolute()} {status.st_size} {status.st_mtime_ns}"]
+        return [f"{whole} {error.strerror}"]
+    lines = [f"{whole} {status.st_size} {status.st_mtime_ns}"]
     for other in files_beside(path):
         with contextlib.suppress(OSError):
             beside = other.stat()
             lines.append(f"{other.absolute()} {beside.st_size} {beside.st_mtime_ns}")
-    if path.is_dir():
+    if stat.S_ISDIR(status.st_mode):
         for file in store_files(path, path.parent):
             if file.unknown:
                 lines.append(_never_again())

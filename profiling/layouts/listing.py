@@ -6,7 +6,8 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import lru_cache
 from pathlib import Path
 
 from ..fingerprint import Failure
@@ -31,17 +32,27 @@ def is_excluded(path: Path, root: Path, exclude: Sequence[str]) -> bool:
 
     A glob that begins with a slash is compared with the whole path, and those of the folders above, alone.
     """
-    if not exclude:
-        return False
-    whole = os.path.abspath(path)  # noqa: PTH100 - without "..", which Path.absolute keeps
-    anchored = [glob for glob in exclude if glob.startswith("/")]
-    if any(fnmatchcase(whole, glob) or fnmatchcase(whole, f"{glob}/*") for glob in anchored):
+    anchored, others = _patterns(tuple(exclude))
+    # abspath: without "..", which Path.absolute keeps
+    if anchored is not None and anchored.match(os.path.abspath(path)):  # noqa: PTH100
         return True
-    if len(anchored) == len(exclude):
+    if others is None:
         return False
     relative = path.relative_to(root) if path.is_relative_to(root) else path
     names = [path.name, relative.as_posix(), *(parent.as_posix() for parent in relative.parents)]
-    return any(fnmatchcase(name, glob) for glob in exclude for name in names if name != ".")
+    return any(others.match(name) for name in names if name != ".")
+
+
+@lru_cache(maxsize=16)
+def _patterns(exclude: tuple[str, ...]) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
+    """The globs that begin with a slash, and all of them where there are others; one pattern for each."""
+    anchored = [glob for glob in exclude if glob.startswith("/")]
+    below = [f"{glob}/*" for glob in anchored]
+    return _any_of([*anchored, *below]), _any_of(exclude) if len(anchored) < len(exclude) else None
+
+
+def _any_of(globs: Sequence[str]) -> re.Pattern[str] | None:
+    return re.compile("|".join(map(translate, globs))) if globs else None
 
 
 def is_plain_folder(path: Path) -> bool:
