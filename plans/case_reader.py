@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from voxplan.profiling.formats.base import (
 
 from .cache_files import default_cache_folder
 from .targets import integral
-from .volume_cache import ArrayVolume, hold_in_ram, hold_on_disk
+from .volume_cache import ArrayVolume, hold_in_ram, hold_on_disk, source_stamp
 
 Triple = tuple[int, int, int]
 
@@ -83,17 +84,17 @@ class CaseReader:
             self.cache = "none"
         self._open: OrderedDict[VolumeSource, Volume] = OrderedDict()
         self._held: OrderedDict[VolumeSource, ArrayVolume] = OrderedDict()
+        self._stamps: dict[VolumeSource, str] = {}
         self._process = os.getpid()
+        self._run = secrets.token_hex(16)
+        """Stands for what cannot be told of files at an address; the same in all workers."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": OrderedDict(), "_held": OrderedDict()}
+        return {**self.__dict__, "_open": OrderedDict(), "_held": OrderedDict(), "_stamps": {}}
 
     def volume(self, source: VolumeSource) -> Volume:
         """The open volume, cached as told."""
-        if os.getpid() != self._process:
-            # Handles of the parent are forgotten, not closed: closing could write to what it still uses.
-            self._open = OrderedDict()
-            self._process = os.getpid()
+        self._know_process()
         if source in self._held:
             self._held.move_to_end(source)
             return self._held[source]
@@ -118,6 +119,20 @@ class CaseReader:
             self._open.popitem(last=False)[1].close()
         return volume
 
+    def _know_process(self) -> None:
+        """Forget what belongs to a parent; its handles are not closed: that could write to what it uses."""
+        if os.getpid() != self._process:
+            self._open = OrderedDict()
+            self._stamps = {}
+            self._process = os.getpid()
+
+    def stamp(self, source: VolumeSource) -> str:
+        """:func:`~.volume_cache.source_stamp`, looked up once a process, until :meth:`close`."""
+        self._know_process()
+        if source not in self._stamps:
+            self._stamps[source] = source_stamp(source, self.options, unknown=self._run)
+        return self._stamps[source]
+
     def _make_room(self, size: int) -> None:
         """Without a cache, let go of the streams that were not used for longest."""
         if self.cache != "none":
@@ -132,11 +147,12 @@ class CaseReader:
         return open_volume(source, self.options)
 
     def close(self) -> None:
-        """Close all files of this process."""
+        """Close all files of this process; whether they changed is looked up anew."""
         if os.getpid() == self._process:
             for volume in self._open.values():
                 volume.close()
         self._open.clear()
+        self._stamps.clear()
 
     def __del__(self) -> None:
         if hasattr(self, "_open") and not sys.is_finalizing():

@@ -150,6 +150,7 @@ class PatchDataset(Dataset[Sample]):
                     continue
                 room -= needed
             grid.keep = cache
+        self.reader.close()
 
     def prepare(self) -> None:
         """Do everything that needs a pass over whole volumes now, once, instead of in every worker.

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from .cache_files import cached_arrays, cached_paths
 from .normalization import needs_case_numbers
 from .sampling import Box, scan_regions
-from .volume_cache import source_stamp
 
 if TYPE_CHECKING:
     from .case_grid import CaseGrid
@@ -120,7 +119,7 @@ def _stamp(grid: CaseGrid, box: Box, reader: CaseReader) -> str:
     numbers = grid.case_numbers(reader)
     sources = [source for source in (*grid.source.images, grid.source.label) if source is not None]
     words = [
-        *(source_stamp(source, reader.options) for source in sources),
+        *(reader.stamp(source) for source in sources),
         repr((box, grid.grids, grid.image_orders, grid.label_orders)),
         repr(grid.dataset.normalization),
         repr(numbers),

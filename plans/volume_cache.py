@@ -7,6 +7,8 @@ read by region. However many workers share a cache folder, one of them does it.
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxplan.profiling.formats import files_beside
+from voxplan.profiling.formats.address import is_address
+from voxplan.profiling.formats.address_files import state_of_address
 from voxplan.profiling.formats.base import ReadOptions, Region, Volume, VolumeSource
 
 from .cache_files import cached_arrays
@@ -71,13 +75,33 @@ def _inflate(volume: Volume, values: NDArray[Any]) -> None:
             values[channel, start:stop] = volume.read(region, channel)
 
 
-def source_stamp(source: VolumeSource, options: ReadOptions) -> str:
-    """Changes with the files (those below a folder, and those that a header points to), key and axes."""
+def source_stamp(source: VolumeSource, options: ReadOptions, *, unknown: str = "") -> str:
+    """Changes with the files (those below a folder, and those that a header points to), key and axes.
+
+    Looks at every file, of a Zarr store at every chunk: :meth:`.case_reader.CaseReader.stamp` keeps it.
+    ``unknown`` stands for files at an address that does not date them.
+    """
     text = [str(source.key), str(options.axes)]
     for path in source.paths:
-        inner = sorted(other for other in path.rglob("*") if other.is_file()) if path.is_dir() else []
-        beside = [other for other in files_beside(path) if other.exists()]
-        for file in (path, *beside, *inner):
+        if is_address(path):
+            text += state_of_address(path, unknown)
+            continue
+        for file in (path, *(other for other in files_beside(path) if other.exists())):
             status = file.stat()
             text.append(f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}")
+        if path.is_dir():
+            text += sorted(_states_below(path, ""))
     return hashlib.sha256("\n".join(text).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _states_below(folder: Path | str, inside: str) -> Iterator[str]:
+    """Name, size and time of every file below a folder, and where links lead; linked folders are left out."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = f"{inside}/{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                yield from _states_below(entry.path, name)
+            elif entry.is_file():
+                status = entry.stat()
+                link = os.readlink(entry.path) if entry.is_symlink() else ""  # noqa: PTH115 - many chunks
+                yield f"{name}|{status.st_size}|{status.st_mtime_ns}|{link}"
