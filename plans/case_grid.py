@@ -19,9 +19,10 @@ from .cache_files import CacheError
 from .case_reader import CaseHeader, CaseReader
 from .normalization import CaseMoments, needs_case_numbers, normalize_channels
 from .prepared import PreparedBox, prepare
-from .resampling import AxisGrid, Order, resample, resample_labels, target_shape, thick_axis
+from .resampling import AxisGrid, Order, nearest, resample, resample_labels, target_shape, thick_axis
 from .sampling import Box, LocationReservoir, scan_regions
 from .schema import CaseNumbers, DatasetPlan
+from .value_range import ValueRange
 
 SCAN_BYTES = 64 * 2**20
 """Stored bytes read at a time in passes over a whole case."""
@@ -92,7 +93,7 @@ class CaseGrid:
             wanted = (spacing[0] if target[0] is None else target[0], target[1], target[2])
         shape = target_shape(header.shape, spacing, wanted)
         self.grids = tuple(AxisGrid(old, new) for old, new in zip(header.shape, shape, strict=True))
-        thick = thick_axis(spacing, wanted)
+        thick = self.thick = thick_axis(spacing, wanted)
         self.image_orders: tuple[Order, ...] = tuple(0 if axis == thick else 3 for axis in range(3))
         by_value = dataset.task == "semantic"
         self.label_orders: tuple[Order, ...] = tuple(
@@ -102,6 +103,7 @@ class CaseGrid:
         self.keep: Literal["ram", "disk"] | None = None
         """Whether resampled boxes are kept, and where."""
         self._prepared: dict[Box, PreparedBox] = {}
+        self._ranges: dict[Box, ValueRange] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Other processes map or make prepared boxes themselves."""
@@ -198,6 +200,9 @@ class CaseGrid:
         image = normalize_channels(image, self.dataset.normalization, numbers)
         first = [part.start for part in image_region]
         image = resample(image, self.grids, first, inner, self.image_orders)
+        bounds = self.value_range(reader, box)
+        if bounds is not None:
+            bounds.clip(image, self._planes(image_region, inner))
         if not labels:
             return image, None
         region = self._region(box, inner, self.label_orders)
@@ -216,6 +221,34 @@ class CaseGrid:
             first = min(max(first, low), high - 1)
             parts.append(slice(first, max(min(last, high), first + 1)))
         return parts[0], parts[1], parts[2]
+
+    def _planes(self, region: Region, inner: Sequence[Range]) -> NDArray[np.intp] | None:
+        """The stored plane under each target plane across the thick axis."""
+        if self.thick is None:
+            return None
+        start, stop = inner[self.thick]
+        first, last = region[self.thick].start, region[self.thick].stop
+        planes: NDArray[np.intp] = nearest(self.grids[self.thick], first, start, stop, last - first) + first
+        return planes
+
+    def value_range(self, reader: CaseReader, box: Box) -> ValueRange | None:
+        """What normalized intensities of a box are clipped to when resampled, by one pass over the image.
+
+        None where no spline overshoots.
+        """
+        if all(grid.identity or order < 3 for grid, order in zip(self.grids, self.image_orders, strict=True)):
+            return None
+        if box not in self._ranges:
+            channels = self.dataset.in_channels
+            numbers = self.case_numbers(reader)
+            found = ValueRange(channels, box.start, box.stop, self.thick)
+            block, width = reader.storage(self.source.images)
+            for region in scan_regions(box, block, max(width, 4 * channels), SCAN_BYTES):
+                image = reader.image(self.source, region)
+                image = normalize_channels(image, self.dataset.normalization, numbers)
+                found.add(image, (region[0].start, region[1].start, region[2].start))
+            self._ranges[box] = found
+        return self._ranges[box]
 
     def case_numbers(self, reader: CaseReader) -> CaseNumbers | None:
         """Mean and std of the case where a scheme needs them: from the plan, else one pass over the image."""

@@ -155,7 +155,8 @@ class PatchDataset(Dataset[Sample]):
     def prepare(self) -> None:
         """Do everything that needs a pass over whole volumes now, once, instead of in every worker.
 
-        Foreground voxels, mean and std of cases that the plan does not know, and the cache.
+        Foreground voxels, mean and std of cases that the plan does not know, the range of values that are
+        resampled, and the cache.
         """
         for index, grid in enumerate(self.cases):
             if self.reader.cache != "none":
@@ -167,6 +168,9 @@ class PatchDataset(Dataset[Sample]):
                 for box in grid.boxes:
                     grid.prepared(self.reader, box)
                 self.reader.release(grid.source)
+            if grid.keep is None:
+                for box in grid.boxes:
+                    grid.value_range(self.reader, box)
 
     def held_bytes(self) -> int:
         """What a cache in memory takes in this process now."""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from .case_grid import CaseGrid
     from .case_reader import CaseReader
 
+COMPUTATION = 2
+"""To be raised whenever the same files would be resampled to other numbers, so that older arrays are not
+used."""
 PREPARE_BYTES = 32 * 2**20
 """Float32 image that is resampled at a time; intermediates take a few times as much."""
 RAM_SHARE = 0.5
@@ -119,6 +122,7 @@ def _stamp(grid: CaseGrid, box: Box, reader: CaseReader) -> str:
     numbers = grid.case_numbers(reader)
     sources = [source for source in (*grid.source.images, grid.source.label) if source is not None]
     words = [
+        f"computation {COMPUTATION}",
         *(reader.stamp(source) for source in sources),
         repr((box, grid.grids, grid.image_orders, grid.label_orders)),
         repr(grid.dataset.normalization),

@@ -1,10 +1,10 @@
 """Resampling of patches to the plan's target spacing, as nnU-Net resamples whole volumes.
 
 Target voxel ``j`` of an axis has its centre at source position ``(j + 0.5) * scale - 0.5`` with
-``scale = source voxels / target voxels``. Images: cubic splines; across the thick axis of anisotropic data,
-the nearest plane. Semantic labels: linear per label, the strongest wins; object ids: nearest. Beyond the
-border the outermost voxel repeats (values are not clipped to the volume's range, as scikit-image does for
-nnU-Net). Every axis is a small matrix, so a patch needs only the source region under it.
+``scale = source voxels / target voxels``. Images: cubic splines, which overshoot (:mod:`.value_range` bounds
+them); across the thick axis of anisotropic data, the nearest plane. Semantic labels: linear per label, the
+strongest wins (nnU-Net says 0 where none has half); object ids: nearest. Beyond the border the outermost
+voxel repeats. Every axis is a small matrix, so a patch needs only the source region under it.
 
 Linear algebra is torch's, on one thread: numpy's library starts one a core in every loader worker.
 

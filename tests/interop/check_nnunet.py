@@ -3,7 +3,8 @@
 1. random fingerprints: nnU-Net's own planners and voxplan make the same file, also for unusual targets;
 2. every exported preset plan: PlansManager, and the network builder with outputs of the right shapes;
 3. one training step of nnU-Net's own trainer on the CPU, for every preset and for MedNeXt;
-4. with VOXPLAN_DATA: nnU-Net preprocesses real volumes by an exported plan, loads a batch and trains on it.
+4. nnU-Net's resampling and the patch loader's: the same images, and the same labels where one has half;
+5. with VOXPLAN_DATA: nnU-Net preprocesses real volumes by an exported plan, loads a batch and trains on it.
 """
 
 from __future__ import annotations
@@ -286,6 +287,59 @@ def real_step(data: Path, preset: str) -> str:
     return f"loss {loss:.3f} on {tuple(batch['data'].shape)} of real voxels"
 
 
+def resampling_agrees(seed: int) -> str:
+    """Whole volumes of hard edges, isotropic or with a thick axis, resized by nnU-Net and by the loader."""
+    from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
+
+    from voxplan.plans.resampling import (
+        AxisGrid,
+        nearest,
+        resample,
+        resample_labels,
+        target_shape,
+        thick_axis,
+    )
+    from voxplan.plans.value_range import ValueRange
+
+    random = np.random.default_rng(seed)
+    shape = tuple(int(size) for size in random.integers(8, 30, 3))
+    old, new = random.uniform(1, 2, (2, 3))
+    if seed % 2:
+        thick = int(random.integers(3))
+        old[thick] *= 5
+        new[thick] *= 5
+    image = (random.integers(0, 2, (2, *shape)) * random.uniform(1, 200, (2, *shape))).astype(np.float32)
+    labels = random.integers(0, 2 + seed % 3, shape).astype(np.uint8)
+    goal = target_shape(shape, old, new)
+    kwargs = {"order_z": 0, "force_separate_z": None}
+    theirs = resample_data_or_seg_to_shape(image, goal, old, new, is_seg=False, order=3, **kwargs)
+    their_labels = resample_data_or_seg_to_shape(
+        labels[None], goal, old, new, is_seg=True, order=1, **kwargs
+    )[0]
+
+    across = thick_axis(old, new)
+    grids = [AxisGrid(before, after) for before, after in zip(shape, goal, strict=True)]
+    whole = [(0, size) for size in goal]
+    ours = resample(image, grids, (0, 0, 0), whole, [0 if axis == across else 3 for axis in range(3)])
+    bounds = ValueRange(2, (0, 0, 0), shape, across)
+    bounds.add(image, (0, 0, 0))
+    planes = None if across is None else nearest(grids[across], 0, 0, goal[across], shape[across])
+    bounds.clip(ours, planes)
+    error = float(np.abs(ours - theirs).max())
+    orders = [0 if axis == across else 1 for axis in range(3)]
+    our_labels = resample_labels(labels, grids, (0, 0, 0), whole, orders)
+    weights = [
+        resample((labels == value).astype(np.float32), grids, (0, 0, 0), whole, orders)
+        for value in np.unique(labels)
+    ]
+    decided = np.max(weights, axis=0) > 0.5 + 1e-5
+    if error > 2e-4 or not np.array_equal(our_labels[decided], their_labels[decided]):
+        msg = f"images differ by {error}, labels in {int((our_labels != their_labels)[decided].sum())} voxels"
+        raise AssertionError(msg)
+    other = int((our_labels != their_labels).sum())
+    return f"thick axis {across}, images differ by {error:.1e}; {other} labels without a majority differ"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run every check; 1 if any failed."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -299,6 +353,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"nnU-Net's planner, random data {seed}, {preset}, target {target or 'default'}",
             lambda seed=seed, preset=preset, target=target: planner_agrees(seed, preset, target),
         )
+    for seed in range(2 * options.random):
+        check(f"resampling, random volume {seed}", lambda seed=seed: resampling_agrees(seed))
     data = os.environ.get("VOXPLAN_DATA")
     sources = {"Dataset900_Small": small_data(), "Dataset902_Random": random_data(3)}
     for name, source in sources.items():
