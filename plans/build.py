@@ -45,7 +45,9 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LambdaLR
 
-    from voxplan.profiling.formats.base import CaseSource
+    from voxplan.profiling.formats.base import CaseSource, ReadOptions
+
+    from .data import PatchDataset
 
 GRADIENT_CLIP_NORM = 12.0
 """Largest norm of all gradients together (nnU-Net 2.8.1, ``train_step``)."""
@@ -194,12 +196,32 @@ class Plan:
         return normalize(volume, self.dataset, case_id=case_id)
 
     def make_dataset(
-        self, cases: Sequence[CaseSource], training: bool = True, seed: int = 0, fold: Fold = 0
-    ) -> torch.utils.data.Dataset[Any]:
-        """Patches of these cases, read lazily; see :mod:`voxplan.plans.data`."""
+        self,
+        cases: Sequence[CaseSource],
+        training: bool = True,
+        seed: int = 0,
+        fold: Fold = 0,
+        *,
+        read: ReadOptions | None = None,
+        cache_folder: Path | None = None,
+    ) -> PatchDataset:
+        """Patches of these cases, read lazily; see :class:`voxplan.plans.data.PatchDataset`.
+
+        Files that do not state their spacing need ``read``, as the commands need ``--spacing``, ``--unit``.
+        """
+        from voxplan.profiling.formats.base import ReadOptions
+
         from .data import make_dataset
 
-        return make_dataset(self, cases, training=training, seed=seed, fold=fold)
+        return make_dataset(
+            self,
+            cases,
+            training=training,
+            seed=seed,
+            fold=fold,
+            read=ReadOptions() if read is None else read,
+            cache_folder=cache_folder,
+        )
 
     def trainer_kwargs(self) -> dict[str, Any]:
         """Arguments of ``lightning.Trainer`` that train this plan.

@@ -85,7 +85,8 @@ class CaseGrid:
         if target is not None and spacing is None:
             msg = (
                 f"case {source.id}: {source.images[0].name} states no spacing, but the plan resamples to "
-                f"{target} {dataset.spacing_unit}: give --spacing Z Y X and --unit"
+                f"{target} {dataset.spacing_unit}: give --spacing Z Y X and --unit "
+                "(in Python: read=ReadOptions(spacing=(z, y, x), unit=...))"
             )
             raise FormatError(msg)
         wanted = None
