@@ -12,6 +12,9 @@ NOT_COMPARED = frozenset({"decisions", "alternatives", "warnings", "case_numbers
 """Explanations, and what is only ever a consequence of the data."""
 ABSENT = "-"
 MIB, GIB = 1024**2, 1024**3
+BYTES = frozenset({"ram", "ram_available", "shared_memory", "inference.memory"})
+MEMORY_BYTES = frozenset({"allocated", "reserved", "context", "total", "budget", "process"})
+"""Of a plan's ``memory``, and of what was measured of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +87,8 @@ def _difference(
     return Difference(
         where=where,
         field=field,
-        before=_shown(one),
-        after=_shown(other),
+        before=_value(field, one),
+        after=_value(field, other),
         why_before=_why(field, why_one),
         why_after=_why(field, why_other),
     )
@@ -106,8 +109,25 @@ def _why(field: str, decisions: Mapping[str, Decision]) -> str:
     return ""
 
 
+def _value(field: str, value: Any) -> str:
+    """The value of a field for people, in its unit."""
+    if not isinstance(value, int) or not _is_bytes(field):
+        return _shown(value)
+    if value >= GIB / 10:
+        return f"{value / GIB:.2f} GiB"
+    return f"{value / MIB:.3g} MiB" if value >= MIB / 10 else f"{value:,} bytes"
+
+
+def _is_bytes(field: str) -> bool:
+    group, _, rest = field.partition(".")
+    within_memory = group == "memory" and (
+        rest.startswith("parts.") or rest.removeprefix("measured.") in MEMORY_BYTES
+    )
+    return within_memory or field in BYTES
+
+
 def _shown(value: Any) -> str:
-    """A value for people: sizes as ``48 x 176 x 176``, bytes in GiB, a card by name and memory."""
+    """A value for people: sizes as ``48 x 176 x 176``, large numbers in groups, a card by name and memory."""
     if value is None:
         return ABSENT
     if isinstance(value, bool):
@@ -119,7 +139,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, int):
-        return f"{value / GIB:.2f} GiB" if value >= MIB else str(value)
+        return f"{value:,}"
     if isinstance(value, tuple | list):
         return _listed(value)
     return str(value)

@@ -62,3 +62,35 @@ def test_each_value_has_its_own_reason(make_document: Make) -> None:
     assert found["inference.overlap"].why_after == "[user] set to 0.25 by the user"
     assert found["optimizer.lr"].why_after == "[user] set to 0.0003 by the user"
     assert found["memory.total"].why_after.startswith("[hardware] one step traced")
+
+
+def test_units_are_those_of_the_field(make_document: Make) -> None:
+    """Millions of voxels are no gibibytes, and little memory is memory, too."""
+    before = make_document()
+    plan = before.plans[NAME]
+    memory = plan.memory.model_copy(
+        update={
+            "context": 300 * 1024**2,
+            "parts": {**plan.memory.parts, "workspace": 512 * 1024, "gradients": 2048},
+            "measured": {"batch_size": 2, "process": 3 * 1024**3},
+        }
+    )
+    schedule = plan.schedule.model_copy(update={"steps_per_epoch": 2_000_000})
+    after = before.model_copy(
+        update={
+            "dataset": before.dataset.model_copy(update={"training_voxels": 60_000_000}),
+            "hardware": before.hardware.model_copy(update={"shared_memory": 64 * 1024**2}),
+            "plans": {NAME: plan.model_copy(update={"memory": memory, "schedule": schedule})},
+        }
+    )
+    found = _by_field(before, after)
+    # 30 cases of 64 x 128 x 128.
+    assert found["training_voxels"].before == "31,457,280"
+    assert found["training_voxels"].after == "60,000,000"
+    assert found["schedule.steps_per_epoch"].after == "2,000,000"
+    assert found["shared_memory"].after == "64 MiB"
+    assert found["memory.context"].after == "0.29 GiB"
+    assert found["memory.parts.workspace"].after == "0.5 MiB"
+    assert found["memory.parts.gradients"].after == "2,048 bytes"
+    assert found["memory.measured.process"].after == "3.00 GiB"
+    assert found["memory.measured.batch_size"].after == "2"
