@@ -76,25 +76,25 @@ def gradients_of(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
     return gradients
 
 
-def message_buffers(gradients: Iterable[Tensor]) -> dict[torch.dtype, Tensor]:
-    """Room for the longest message of each type."""
-    longest: dict[torch.dtype, Tensor] = {}
+def allocate_buckets(gradients: Iterable[Tensor]) -> dict[torch.dtype, Tensor]:
+    """By type, one flat tensor that the largest bucket fits into: all memory that averaging takes."""
+    like: dict[torch.dtype, Tensor] = {}
     numbers: dict[torch.dtype, int] = {}
     for bucket in _buckets(gradients):
         kind = bucket[0].dtype
+        like[kind] = bucket[0]
         numbers[kind] = max(numbers.get(kind, 0), sum(gradient.numel() for gradient in bucket))
-        longest[kind] = bucket[0]
-    return {kind: longest[kind].new_empty(count) for kind, count in numbers.items()}
+    return {kind: like[kind].new_empty(count) for kind, count in numbers.items()}
 
 
-def average_gradients(gradients: Iterable[Tensor], buffers: Mapping[torch.dtype, Tensor]) -> None:
-    """Gradients become their mean over the ranks. Nothing is allocated: a rank that failed here would leave
-    the others waiting.
+def average_gradients(gradients: Iterable[Tensor], flats: Mapping[torch.dtype, Tensor]) -> None:
+    """Gradients become their mean over the ranks, in :func:`allocate_buckets`. Nothing is allocated: a rank
+    that failed here would leave the others waiting.
     """
     world = dist.get_world_size()
     for bucket in _buckets(gradients):
         sizes = [gradient.numel() for gradient in bucket]
-        flat = buffers[bucket[0].dtype][: sum(sizes)]
+        flat = flats[bucket[0].dtype][: sum(sizes)]
         parts = flat.split(sizes)
         for part, gradient in zip(parts, bucket, strict=True):
             part.view_as(gradient).copy_(gradient)
@@ -155,10 +155,10 @@ class _AgreeingDDP:
         gradients = gradients_of(
             parameter for parameter, use in zip(self._parameters, anywhere, strict=True) if use
         )
-        buffers = message_buffers(gradients)
+        flats = allocate_buckets(gradients)
         # All have the room that averaging takes.
         self.agreement.exchange(out_of_memory=False)
-        average_gradients(gradients, buffers)
+        average_gradients(gradients, flats)
 
     def optimizer_step(self: Any, *arguments: Any, **options: Any) -> Any:
         """The first step allocates the optimizer's state, and may run out of memory too."""

@@ -421,7 +421,7 @@ from voxplan.plans import lightning_ranks
 from voxplan.plans.checkpoint import _plan
 from voxplan.plans.lightning import fit_with_plan
 
-message_buffers = lightning_ranks.message_buffers
+allocate_buckets = lightning_ranks.allocate_buckets
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 plan = _plan(json.loads((folder / "plan.json").read_text()))
@@ -451,7 +451,7 @@ class Line(pl.LightningModule):
             if failure[2] == "forward":
                 raise torch.OutOfMemoryError("CUDA out of memory on this rank")
             if failure[2] == "averaging":
-                lightning_ranks.message_buffers = self.no_room
+                lightning_ranks.allocate_buckets = self.no_room
             image.requires_grad_()
             if failure[2] == "backward":
                 image.register_hook(self.full)
@@ -459,7 +459,7 @@ class Line(pl.LightningModule):
         return nn.functional.mse_loss(self.line(image), target)
 
     def no_room(self, gradients):
-        lightning_ranks.message_buffers = message_buffers
+        lightning_ranks.allocate_buckets = allocate_buckets
         raise torch.OutOfMemoryError("CUDA out of memory before gradients are averaged")
 
     def full(self, gradient):
