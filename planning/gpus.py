@@ -22,10 +22,17 @@ BF16_SINCE = (8, 0)
 """bf16 and TF32 tensor cores came with Ampere (CUDA C++ programming guide, arithmetic by capability)."""
 FP16_TENSOR_CORES_SINCE = (7, 0)
 """fp16 tensor cores came with Volta (same source); older cards have slow or no half-precision arithmetic."""
+TURING = (7, 5)
 SUGGESTIONS = 6
 """Near names that an error lists."""
 
 _NOISE = re.compile(r"\b(nvidia|geforce|tesla|graphics|card|gpu)\b")
+_SMALL_TURING = re.compile(
+    r"\b(gtx\s*16[0-9]0|mx[45]50|t(?:400|500|550|600|1000|1200|2000))\b", re.IGNORECASE
+)
+"""Cards with TU116 and TU117, of capability 7.5 but without tensor cores (TechPowerUp's reviews of the GTX
+1660 Ti; pytorch/pytorch issue 58123: their fp16 convolutions give NaN). The capability cannot tell them.
+"""
 _MIG = re.compile(r"\s*(?:\bmig\s*)?\b(?P<profile>\d+g\.\d+gb)(?:[+-][a-z.]+)?\s*$", re.IGNORECASE)
 
 
@@ -72,10 +79,16 @@ def has_bf16(compute_capability: tuple[int, int] | None) -> bool:
 
 
 def has_fp16(compute_capability: tuple[int, int] | None) -> bool:
-    """Whether a capability has fp16 tensor cores; unknown counts as yes (every card that torch still
-    serves).
+    """Whether a capability has fp16 tensor cores, but for :func:`has_tensor_cores`; unknown counts as yes
+    (every card that torch still serves).
     """
     return compute_capability is None or compute_capability >= FP16_TENSOR_CORES_SINCE
+
+
+def has_tensor_cores(name: str, compute_capability: tuple[int, int] | None) -> bool:
+    """Whether a card has them: the small chips of Turing lack what their capability promises."""
+    small = compute_capability == TURING and _SMALL_TURING.search(name) is not None
+    return has_fp16(compute_capability) and not small
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from voxplan.plans.schema import Gpu, Hardware
 
 from . import machine, nvidia_smi
-from .gpus import GIB, stated_gpu
+from .gpus import GIB, UnknownGpuError, has_fp16, has_tensor_cores, stated_gpu
 
 DEFAULT_MEMORY_FRACTION = 0.9
 """Share of the free memory that a plan may use; the rest is for fragmentation, other processes and the
@@ -36,6 +36,8 @@ class Budget:
     compute_capability: tuple[int, int] | None
     why: str
     """One sentence: what it was computed from."""
+    without_tensor_cores: str | None = None
+    """A card that lacks those that its capability promises."""
 
 
 def detect_hardware() -> Hardware:
@@ -188,6 +190,8 @@ def state_hardware(
             memory = int(gpu_memory_gb * GIB)
             card = card.model_copy(update={"total_memory": memory, "free_memory": memory})
         changes["gpus"], notes = (card,) * (num_gpus or 1), []
+        if not _is_here(card if gpu is not None else None, base.gpus):
+            changes["shared_memory"] = None
         if gpu is None:
             major, minor = ASSUMED_CAPABILITY
             notes.append(f"compute capability {major}.{minor} (Ampere) is assumed for the {card.name}")
@@ -200,6 +204,19 @@ def state_hardware(
     if not changes:
         return base
     return base.model_copy(update={**changes, "stated": True, "notes": tuple(notes)})
+
+
+def _is_here(card: Gpu | None, gpus: tuple[Gpu, ...]) -> bool:
+    """Whether a card is one of these; where only memory was stated (None): whether there is any."""
+    if card is None:
+        return bool(gpus)
+    for gpu in gpus:
+        try:
+            if stated_gpu(gpu.name).name == card.name:
+                return True
+        except UnknownGpuError:
+            continue
+    return False
 
 
 def _refuse_not_positive(**values: float | None) -> None:
@@ -246,4 +263,12 @@ def budget(hardware: Hardware, fraction: float = DEFAULT_MEMORY_FRACTION) -> Bud
         kind="cuda",
         compute_capability=min(known) if len(known) == len(capabilities) else None,
         why=why,
+        without_tensor_cores=next(
+            (
+                gpu.name
+                for gpu in hardware.gpus
+                if has_fp16(gpu.compute_capability) and not has_tensor_cores(gpu.name, gpu.compute_capability)
+            ),
+            None,
+        ),
     )

@@ -64,6 +64,8 @@ def _print_hardware(hardware: Hardware, console: Console) -> None:
         times = f"{count} x " if count > 1 else ""
         table.add_row("GPU", f"{times}{gpu.name}: {memory}, compute capability {capability}")
     shared = "" if hardware.shared_memory is None else f", /dev/shm {hardware.shared_memory / GIB:.1f} GiB"
+    if hardware.shared_memory is None and any(not gpu.present for gpu in hardware.gpus):
+        shared = ", /dev/shm not known"
     table.add_row("machine", f"{hardware.cores} cores, {hardware.ram_available / GIB:.1f} GiB RAM{shared}")
     console.print(table)
 

@@ -63,7 +63,12 @@ def choose_training(
 
 
 def _precision(recipe: Recipe, budget: Budget, overrides: PlanOverrides, decisions: Decisions) -> Precision:
-    chosen, decision = choose_precision(recipe.precisions, budget.kind, budget.compute_capability)
+    chosen, decision = choose_precision(
+        recipe.precisions,
+        budget.kind,
+        budget.compute_capability,
+        without_tensor_cores=budget.without_tensor_cores,
+    )
     if overrides.precision is not None:
         if budget.kind == "cpu" and overrides.precision != "fp32":
             msg = f"override precision={overrides.precision}: a CPU trains in fp32"

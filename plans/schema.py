@@ -272,7 +272,7 @@ class Hardware(Model):
     cores: int
     """Usable cores (affinity, cgroup and SLURM counted)."""
     shared_memory: int | None
-    """Bytes of /dev/shm, where loader workers hand over batches."""
+    """Bytes of /dev/shm, where loader workers hand over batches; None: there is none, or it is not known."""
     stated: bool
     """True where any of it was stated by the user instead of detected."""
     notes: tuple[str, ...] = ()

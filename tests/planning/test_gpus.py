@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from voxplan.planning.gpus import UnknownGpuError, catalogue, find_gpu, stated_gpu
+from voxplan.planning.gpus import UnknownGpuError, catalogue, find_gpu, has_tensor_cores, stated_gpu
 
 GENERATIONS = {
     "Pascal": {(6, 0), (6, 1)},
@@ -84,6 +84,36 @@ def test_abilities_follow_from_the_capability() -> None:
     assert not find_gpu("T4").tf32
     assert find_gpu("A100 40GB").bf16
     assert find_gpu("RTX 4090").tf32
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "GeForce GTX 1660 Ti",
+        "NVIDIA GeForce GTX 1650 with Max-Q Design",
+        "GTX 1660 SUPER",
+        "NVIDIA GeForce GTX 1630",
+        "NVIDIA GeForce MX450",
+        "Quadro T2000",
+        "NVIDIA T1000 8GB",
+        "NVIDIA T600 Laptop GPU",
+    ],
+)
+def test_small_turing_chips_have_no_tensor_cores(name: str) -> None:
+    """TU116 and TU117; their capability is that of cards that have them."""
+    assert not has_tensor_cores(name, (7, 5))
+
+
+def test_cards_with_tensor_cores_and_older_ones() -> None:
+    for gpu in catalogue():
+        small = gpu.name == "GeForce GTX 1660 Ti"
+        assert has_tensor_cores(gpu.name, gpu.compute_capability) == (
+            gpu.generation != "Pascal" and not small
+        ), gpu.name
+    assert has_tensor_cores("GeForce RTX 2060", (7, 5))
+    assert has_tensor_cores("Tesla T4", (7, 5))
+    assert has_tensor_cores("AMD Instinct MI250X", None)
+    assert not has_tensor_cores("GeForce GTX 1080 Ti", (6, 1))
 
 
 def test_mig_slice_of_a_card() -> None:

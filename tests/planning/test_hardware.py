@@ -98,6 +98,30 @@ def test_cpu_budget_is_the_available_ram(make_hardware: Make) -> None:
     assert (found.bytes, found.kind, found.compute_capability) == (12 * GIB, "cpu", None)
 
 
+def test_shared_memory_of_another_machine_is_not_known(make_hardware: Make) -> None:
+    """A card that is not here stands in a machine whose /dev/shm nobody has seen."""
+    here = make_hardware(24, shared_memory=64 * 1024**2)
+    card = here.gpus[0].model_copy(update={"name": "NVIDIA GeForce RTX 3090"})
+    here = here.model_copy(update={"gpus": (card,)})
+    bare = make_hardware(shared_memory=64 * 1024**2)
+    assert state_hardware(gpu="A100 80GB", base=here).shared_memory is None
+    assert state_hardware(gpu="A100 80GB", base=bare).shared_memory is None
+    assert state_hardware(gpu_memory_gb=24, base=bare).shared_memory is None
+    same: list[dict[str, Any]] = [{"gpu": "rtx 3090"}, {"gpu_memory_gb": 20}, {"num_gpus": 1}, {"cpu": True}]
+    for options in same:
+        assert state_hardware(base=here, **options).shared_memory == 64 * 1024**2, options
+
+
+def test_turing_without_tensor_cores(make_hardware: Make) -> None:
+    """One such card among others rules, whatever their memory."""
+    turing, other = make_hardware(6, 24, capability=(7, 5)).gpus
+    named = turing.model_copy(update={"name": "NVIDIA GeForce GTX 1660 Ti"})
+    assert budget(make_hardware(6, capability=(7, 5))).without_tensor_cores is None
+    for gpus in ((named,), (other, named)):
+        found = budget(make_hardware().model_copy(update={"gpus": gpus}))
+        assert found.without_tensor_cores == "NVIDIA GeForce GTX 1660 Ti"
+
+
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.5, float("nan")])
 def test_fraction_out_of_range(make_hardware: Make, fraction: float) -> None:
     with pytest.raises(ValueError, match="--memory-fraction"):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from voxplan.planning import traced_memory
+from voxplan.planning.hardware import state_hardware
 from voxplan.planning.memory import estimate_training_memory
 from voxplan.planning.planner import make_plans
 from voxplan.plans.architectures import get_architecture
@@ -132,6 +133,21 @@ def test_precision_follows_recipe_and_card(by_memory: dict[int, PlansDocument]) 
     assert plans["unet/3d_fullres"].precision == "fp16"
     assert plans["mednext_s/3d_fullres"].precision == "bf16"
     assert plans["mednext_s/3d_fullres"].optimizer.eps == 1e-4
+
+
+def test_turing_without_tensor_cores(make_fingerprint: MakeFingerprint, make_hardware: MakeHardware) -> None:
+    """The card's name decides, from the catalogue's to the plan's precision."""
+    hardware = state_hardware(gpu="GTX 1660 Ti", base=make_hardware())
+    document = make_plans(
+        make_fingerprint(**SMALL),
+        hardware,
+        architectures=["unet"],
+        only=["3d_fullres"],
+        overrides={"patch_size": [16, 32, 32], "batch_size": 2},
+    )
+    plan = document.plans["unet/3d_fullres"]
+    assert plan.precision == "fp32"
+    assert "GTX 1660 Ti" in plan.decisions["precision"].why
 
 
 def test_em_stack_gets_thin_patches_and_affinities(

@@ -41,6 +41,18 @@ def test_what_was_passed_over_is_named() -> None:
     assert why == "fp32: the GPU has no bf16, fp16 tensor cores (compute capability 6.1)"
 
 
+def test_turing_without_tensor_cores_trains_in_fp32() -> None:
+    """fp16 convolutions give NaN there (pytorch/pytorch issue 58123)."""
+    precision, decision = choose_precision(
+        ("bf16", "fp16", "fp32"), "cuda", (7, 5), without_tensor_cores="GTX 1660 Ti"
+    )
+    assert (precision, decision.by) == ("fp32", "hardware")
+    assert decision.why == (
+        "fp32: the GPU has no bf16, fp16 tensor cores (GTX 1660 Ti, compute capability 7.5 without them)"
+    )
+    assert choose_precision(("fp16",), "cuda", (7, 5))[0] == "fp16"
+
+
 def test_a_card_of_unknown_capability_is_taken_to_have_fp16_and_no_more() -> None:
     precision, decision = choose_precision(("bf16", "fp16"), "cuda", None)
     assert precision == "fp16"
