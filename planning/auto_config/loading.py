@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..overrides import OverrideError
+from .dotted import flattened
 from .keys import KNOWN
 from .reading import parse_config_setting, read_config
-from .trees import flattened, make_tree
+from .trees import make_tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf, ReadonlyConfigError
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, ValidationError
 
-from .trees import flattened
+from .dotted import flattened
 
 
 class OmegaTree:

@@ -12,10 +12,10 @@ from ..overrides import OverrideError
 from ..provenance import document_provenance
 from . import keys
 from .apply import plan_config
+from .dotted import flattened
 from .facts import profiled_facts
 from .loading import LoadedConfig
 from .planner import CONFIGURATION
-from .trees import flattened
 
 
 def document_from_config(

@@ -116,18 +116,6 @@ def flag(tree: Tree, key: str, *, unset: bool = False) -> bool:
     return value
 
 
-def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys and values; lists, and empty sections, are values."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and value:
-            flat |= flattened(value, f"{key}.")
-        else:
-            flat[key] = value
-    return flat
-
-
 def _lay_over(under: dict[str, Any], over: Mapping[str, Any]) -> None:
     for name, value in over.items():
         there = under.get(name)

@@ -5,9 +5,10 @@ torch is imported when something is traced, not before.
 
 from __future__ import annotations
 
-from .estimate import MemoryEstimate, TimelinePoint, estimate_training_memory
+from .estimate import estimate_training_memory
 from .inference import estimate_inference_memory
 from .model import MemoryModel
+from .prediction import MemoryEstimate, TimelinePoint
 from .search import DoesNotFitError, Fit, largest_batch, largest_patch
 from .validate import NetworkFailedError
 

@@ -24,7 +24,7 @@ from voxplan.plans.architectures import ARCHITECTURES
 from voxplan.plans.cache_files import default_cache_folder
 from voxplan.plans.schema import LossChoice
 
-from .estimate import MemoryEstimate, TimelinePoint
+from .prediction import MemoryEstimate, TimelinePoint
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from voxplan.plans.architectures import Architecture
 from voxplan.plans.schema import (
@@ -18,7 +17,9 @@ from voxplan.plans.schema import (
 )
 
 from .allocator import Replay, replay
+from .cache import cached
 from .events import KINDS, Trace
+from .prediction import MemoryEstimate, TimelinePoint
 from .request import Request, make_request
 from .workspace import is_matrix_product, process_base
 
@@ -32,60 +33,6 @@ CPU_NOTE = (
     "are not modelled"
 )
 CUDA_NOTE = "no GPU measurement stands behind this estimate yet; it describes eager execution"
-
-
-class TimelinePoint(NamedTuple):
-    """Memory after one event of the step, for plotting."""
-
-    step: int
-    phase: str
-    operator: str
-    allocated: int
-    reserved: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryEstimate:
-    """Predicted peak memory of a process, in bytes.
-
-    ``parameters`` to ``workspace`` are what is held at the moment of the peak, and sum up to ``allocated``.
-    """
-
-    parameters: int
-    """Parameters and buffers."""
-    gradients: int
-    """Gradients of parameters held at the peak, and DDP's buckets."""
-    optimizer: int
-    """Optimizer state."""
-    activations: int
-    """Every other tensor: activations, their gradients, casts, inputs, targets, optimizer temporaries."""
-    workspace: int
-    """Temporaries inside kernels: cuDNN's workspaces and copies of strided operands."""
-    allocated: int
-    """As ``torch.cuda.max_memory_allocated`` would say."""
-    reserved: int
-    """As ``torch.cuda.max_memory_reserved`` would say; on the CPU equal to ``allocated``."""
-    context: int
-    """CUDA context, or on the CPU the Python process."""
-    total: int
-    """``reserved + context``: what the driver shows for the process, or the CPU process's resident bytes."""
-    peak_operator: str
-    """Operator during which the peak is reached."""
-    peak_phase: str
-    """``forward``, ``loss``, ``backward`` or ``optimizer``."""
-    first_step_allocated: int
-    """Peak of the first step, which has no optimizer state before its end."""
-    device: str
-    timeline: tuple[TimelinePoint, ...]
-    """Every event of the second step, which stands for all that follow."""
-    unmeasured: dict[str, str]
-    """Constants behind the estimate that nobody has measured: name and assumption."""
-    notes: tuple[str, ...]
-
-    @property
-    def parts(self) -> dict[str, int]:
-        """The parts at the peak, by name."""
-        return {kind: getattr(self, kind) for kind in KINDS}
 
 
 def fill_workspaces(
@@ -171,8 +118,6 @@ def estimate_trace(trace: Trace, request: Request) -> MemoryEstimate:
 
 def estimate_request(request: Request) -> MemoryEstimate:
     """The estimate of a request, from disk where it was made before."""
-    from .cache import cached
-
     return cached(request, "training", lambda: estimate_trace(request.trace(), request))
 
 

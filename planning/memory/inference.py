@@ -11,8 +11,9 @@ from voxplan.plans.architectures import Architecture
 from voxplan.plans.schema import ArchitectureChoice, ExperimentPlan, Ints, Precision
 
 from .cache import cached
-from .estimate import MemoryEstimate, estimate_trace
+from .estimate import estimate_trace
 from .events import Operation, Trace
+from .prediction import MemoryEstimate
 from .request import Request, make_request
 from .validate import explain_failure
 

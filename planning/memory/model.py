@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from voxplan.plans.architectures import Architecture, get_architecture
 from voxplan.plans.schema import Ints, LossChoice, OptimizerChoice, Precision, Task
 
-from .estimate import MemoryEstimate, estimate_request, peak_total
+from .estimate import estimate_request, peak_total
+from .prediction import MemoryEstimate
 from .request import Request, make_request
 from .scaling import ScaledTrace, Size
 

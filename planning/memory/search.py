@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from voxplan.plans.schema import Ints
 
-from .estimate import MemoryEstimate
 from .model import MemoryModel
+from .prediction import MemoryEstimate
 
 MAX_BATCH = 4096
 """No search looks beyond it."""

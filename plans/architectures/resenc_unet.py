@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Self
-
-from pydantic import Field, model_validator
+from typing import TYPE_CHECKING, Any
 
 from ..schema import Ints
 from .base import Arguments
-from .stages import StageArguments
+from .stages import ResidualStageArguments
 from .unet import StagedUNet
 
 if TYPE_CHECKING:
@@ -16,21 +14,6 @@ if TYPE_CHECKING:
 
 ENCODER_BLOCKS = (1, 3, 4, 6)
 """Residual blocks of the first stages (nnU-Net's ``UNet_blocks_per_stage_encoder``); the last goes on."""
-
-
-class ResidualStageArguments(StageArguments):
-    """Stages with their number of residual blocks."""
-
-    blocks: tuple[Annotated[int, Field(ge=1, le=32)], ...]
-    """Residual blocks of each encoder stage."""
-
-    @model_validator(mode="after")
-    def _blocks_by_stage(self) -> Self:
-        """One number a stage."""
-        if len(self.blocks) != len(self.strides):
-            msg = f"blocks must have one entry a stage, got {len(self.blocks)} for {len(self.strides)}"
-            raise ValueError(msg)
-        return self
 
 
 class ResEncUNet(StagedUNet):

@@ -14,7 +14,7 @@ from monai.networks.layers.factories import Conv, Norm, Pool
 from torch import Tensor, nn
 
 from .checkpointing import run
-from .resenc_unet import ResidualStageArguments
+from .stages import ResidualStageArguments
 
 SLOPE = 0.01
 """Negative slope of LeakyReLU, which the initialization assumes too (nnU-Net)."""

@@ -59,6 +59,21 @@ class StageArguments(Model):
         return self
 
 
+class ResidualStageArguments(StageArguments):
+    """Stages with their number of residual blocks."""
+
+    blocks: tuple[Annotated[int, Field(ge=1, le=32)], ...]
+    """Residual blocks of each encoder stage."""
+
+    @model_validator(mode="after")
+    def _blocks_by_stage(self) -> Self:
+        """One number a stage."""
+        if len(self.blocks) != len(self.strides):
+            msg = f"blocks must have one entry a stage, got {len(self.blocks)} for {len(self.strides)}"
+            raise ValueError(msg)
+        return self
+
+
 def stage_topology(patch_size: Ints, spacing: tuple[float, ...] | None) -> Topology:
     """nnU-Net's topology, for a patch grown (by doubling) until it has three resolutions."""
     spacing = spacing or (1.0,) * len(patch_size)
