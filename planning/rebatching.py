@@ -6,7 +6,6 @@ from math import ceil, prod
 
 from voxplan.plans.schema import (
     Alternative,
-    DatasetPlan,
     Decision,
     ExperimentPlan,
     Limit,
@@ -14,6 +13,7 @@ from voxplan.plans.schema import (
     MemoryPrediction,
     PlansDocument,
 )
+from voxplan.plans.workers_here import batch_bytes
 
 from .rules.batch import LARGEST_BATCH, compute_cap, per_gpu_cap
 from .rules.compute import step_limit
@@ -72,12 +72,6 @@ def with_batch(
             "decisions": {**plan.decisions, "batch_size": decision},
         }
     )
-
-
-def batch_bytes(plan: ExperimentPlan, dataset: DatasetPlan) -> int:
-    """One batch as a loader worker hands it over: fp32 image, int16 classes or one byte a channel."""
-    target = 2 if plan.loss.name == "dice_ce" else dataset.out_channels
-    return plan.batch_size * prod(plan.patch_size) * (4 * dataset.in_channels + target)
 
 
 def _loader(document: PlansDocument, plan: ExperimentPlan, gpus: int) -> LoaderChoice:

@@ -22,6 +22,7 @@ from voxplan.profiling.formats.base import (
     Region,
     Spacing,
     Volume,
+    VolumeHeader,
     VolumeSource,
 )
 
@@ -46,6 +47,10 @@ class CaseHeader:
     shape: Triple
     channels: int
     spacing: Spacing
+    inflated_bytes: int
+    """Of all its volumes in memory, in their stored types."""
+    sequential: bool
+    """One of them is a compressed stream."""
 
     def spacing_in(self, unit: str) -> tuple[float, float, float] | None:
         """ZYX spacing in another unit; as it is where either unit is unknown; None where it is missing."""
@@ -92,6 +97,13 @@ class CaseReader:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": OrderedDict(), "_held": OrderedDict(), "_stamps": {}}
 
+    def cache_elsewhere(self, *, on_disk: bool) -> bool:
+        """Hold nothing in memory: on disk, if that helps and there is a folder (True), else not at all."""
+        if on_disk and self.folder is None:
+            self.folder = default_cache_folder()
+        self.cache = "disk" if on_disk and self.folder is not None else "none"
+        return self.cache == "disk"
+
     def volume(self, source: VolumeSource) -> Volume:
         """The open volume, cached as told."""
         self._know_process()
@@ -102,7 +114,7 @@ class CaseReader:
             self._open.move_to_end(source)
             return self._open[source]
         volume = self._opened(source)
-        size = _inflated_bytes(volume)
+        size = _inflated_bytes(volume.header)
         if self.cache == "ram" or (
             self.cache == "none" and volume.header.sequential and size <= HELD_STREAM_BYTES
         ):
@@ -137,9 +149,9 @@ class CaseReader:
         """Without a cache, let go of the streams that were not used for longest."""
         if self.cache != "none":
             return
-        held = sum(_inflated_bytes(volume) for volume in self._held.values())
+        held = sum(_inflated_bytes(volume.header) for volume in self._held.values())
         while self._held and held + size > HELD_STREAM_BYTES:
-            held -= _inflated_bytes(self._held.popitem(last=False)[1])
+            held -= _inflated_bytes(self._held.popitem(last=False)[1].header)
 
     def _opened(self, source: VolumeSource) -> Volume:
         from voxplan.profiling.formats import open_volume
@@ -180,7 +192,14 @@ class CaseReader:
                 )
                 raise FormatError(msg, kind="shape-mismatch")
         channels = sum(header.channels for _, header in headers[: len(case.images)])
-        return CaseHeader(id=case.id, shape=image.shape, channels=channels, spacing=image.spacing)
+        return CaseHeader(
+            id=case.id,
+            shape=image.shape,
+            channels=channels,
+            spacing=image.spacing,
+            inflated_bytes=sum(_inflated_bytes(header) for _, header in headers),
+            sequential=any(header.sequential for _, header in headers),
+        )
 
     def image(self, case: CaseSource, region: Region) -> NDArray[np.float32]:
         """Intensities of a region, all channels: float32 ``(C, z, y, x)``."""
@@ -218,7 +237,7 @@ class CaseReader:
 
     def held_bytes(self) -> int:
         """Of volumes in memory."""
-        return sum(_inflated_bytes(volume) for volume in self._held.values())
+        return sum(_inflated_bytes(volume.header) for volume in self._held.values())
 
     def release(self, case: CaseSource) -> None:
         """Let go of what is held of a case in memory."""
@@ -232,6 +251,5 @@ class CaseReader:
                 self.volume(source)
 
 
-def _inflated_bytes(volume: Volume) -> int:
-    header = volume.header
+def _inflated_bytes(header: VolumeHeader) -> int:
     return header.voxels * header.channels * header.dtype.itemsize

@@ -24,9 +24,9 @@ from torch.utils.data import Dataset
 from voxplan.profiling.formats.base import CaseSource, FormatError, ReadOptions
 
 from .case_grid import CaseGrid, Patch, Places
-from .case_reader import CaseReader
+from .case_reader import CaseHeader, CaseReader
 from .loading import PatchSampler, make_loader
-from .prepared import free_disk, free_ram, is_on_disk, prepared_bytes
+from .prepared import free_disk, free_ram, holdable_ram, is_on_disk, prepared_bytes
 from .sampling import Triple, allowed_boxes, choose_origin, is_forced
 from .schema import Fold, Split
 from .targets import class_order, make_target, region_order
@@ -104,6 +104,7 @@ class PatchDataset(Dataset[Sample]):
             target = (None if flat else plan.spacing[0], plan.spacing[-2], plan.spacing[-1])
         self.cases: list[CaseGrid] = []
         self.warnings = _unknown_cases([case.id for case in cases], split)
+        headers: list[CaseHeader] = []
         for case in cases:
             header = self.reader.header(case)
             boxes = allowed_boxes(case.id, header.shape, split, training=training)
@@ -114,10 +115,12 @@ class PatchDataset(Dataset[Sample]):
                 msg = f"case {case.id}: has no label map, so nothing can be learned from it: leave it out"
                 raise FormatError(msg, kind="empty")
             self.cases.append(grid)
+            headers.append(header)
         if not self.cases:
             part = "training" if training else "validation"
             msg = f"fold {fold} of the plan has no {part} data among the {len(cases)} cases that were given"
             raise FormatError(msg, kind="empty")
+        self._resolve_cache(headers, plan.devices)
         self._keep_resampled(plan.devices)
         self._places: dict[int, Places] = {}
 
@@ -132,6 +135,21 @@ class PatchDataset(Dataset[Sample]):
         if self.dataset.task == "boundary":
             return ("boundary",)
         return region_order(self.dataset.classes) if self.regions else class_order(self.dataset.classes)
+
+    def _resolve_cache(self, headers: Sequence[CaseHeader], processes: int) -> None:
+        """The plan may have been made for a machine with more memory."""
+        needed = sum(header.inflated_bytes for header in headers)
+        if self.reader.cache != "ram" or needed <= holdable_ram(processes):
+            return
+        resampled = any(not grid.identity for grid in self.cases)
+        on_disk = resampled or any(header.sequential for header in headers)
+        instead = "nothing is cached"
+        if self.reader.cache_elsewhere(on_disk=on_disk):
+            instead = "they are cached on disk"
+        self.warnings += (
+            f"the plan caches in RAM, but its volumes take {needed / 2**30:.1f} GiB, more than is free here "
+            f"for each of {processes} training processes: {instead}",
+        )
 
     def _keep_resampled(self, processes: int) -> None:
         """Where the plan caches, keep cases that are resampled as they come out, as far as there is room."""

@@ -13,6 +13,7 @@ from torch import distributed as dist
 from torch.utils.data import DataLoader, DistributedSampler
 
 from .prepared import free_ram
+from .workers_here import workers_here
 
 if TYPE_CHECKING:
     from .build import Plan
@@ -122,7 +123,7 @@ def make_loader(
         dataset: of the same plan.
         steps: optimizer steps (``accumulation`` batches each).
         start: steps that were done before.
-        workers: instead of the plan's.
+        workers: instead of the plan's, or as many of them as this machine bears.
         rank: of this process under DDP; None: of the process group, once it is there.
         world_size: processes under DDP; likewise.
         context: start method of the workers (``spawn``, ``fork``); None: Python's default, but ``fork`` where
@@ -136,7 +137,7 @@ def make_loader(
         rank=rank,
         world_size=world_size,
     )
-    number = plan.loader.workers if workers is None else workers
+    number = workers_here(plan) if workers is None else workers
     if number:
         context = _start_method(dataset, number, plan.devices, context)
     dataset.reader.close()

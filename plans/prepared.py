@@ -30,7 +30,8 @@ PREPARE_BYTES = 32 * 2**20
 """Float32 image that is resampled at a time; intermediates take a few times as much."""
 RAM_SHARE = 0.5
 """Of the memory that is available, what prepared cases may take (as the planner's cache in RAM)."""
-
+HOLD_SHARE = 0.9
+"""Of the memory that is available, what volumes may take that a plan made elsewhere wants held in RAM."""
 DISK_SHARE = 0.9
 """Of the room that is left on the disk of the cache: checkpoints often go there too."""
 
@@ -58,6 +59,13 @@ def free_ram(processes: int) -> int:
     import psutil
 
     return int(RAM_SHARE * psutil.virtual_memory().available / processes)
+
+
+def holdable_ram(processes: int) -> int:
+    """Bytes of volumes that each of so many training processes can hold in memory now."""
+    import psutil
+
+    return int(HOLD_SHARE * psutil.virtual_memory().available / processes)
 
 
 def free_disk(reader: CaseReader) -> int:

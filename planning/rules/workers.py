@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from voxplan.plans.schema import Decision
+from voxplan.plans.workers_here import PREFETCH, workers_by_cores, workers_by_shared_memory
 
 MAXIMUM_WORKERS = 12
 """Per training process; nnU-Net's default number of augmentation workers (``nnUNet_n_proc_DA``)."""
@@ -16,10 +17,6 @@ WORKER_MEMORY = 700 * 1024**2
 675 MiB, measured)."""
 WORKER_RAM_SHARE = 0.5
 """Share of the available main memory that all workers together may take."""
-PREFETCH = 2
-"""Batches that each worker holds ready (torch's ``prefetch_factor``)."""
-SHARED_MEMORY_SHARE = 0.5
-"""Share of /dev/shm that ready batches may fill."""
 CACHE_RAM_SHARE = 0.5
 """Share of the available main memory that a cache of all volumes may take."""
 
@@ -56,7 +53,7 @@ def choose_workers(
         on_cpu: the network computes on the CPU.
     """
     limits = {
-        "cores": max(0, cores // processes - 1),
+        "cores": workers_by_cores(cores, processes),
         "nnU-Net's maximum": MAXIMUM_WORKERS,
         "main memory": int(
             ram_available * WORKER_RAM_SHARE / processes / (WORKER_MEMORY + (PREFETCH + 1) * batch_bytes)
@@ -66,9 +63,7 @@ def choose_workers(
         limits["the CPU, which computes the network"] = 1
     warnings: tuple[str, ...] = ()
     if shared_memory is not None:
-        limits["/dev/shm"] = int(
-            shared_memory * SHARED_MEMORY_SHARE / processes / (PREFETCH * max(1, batch_bytes))
-        )
+        limits["/dev/shm"] = workers_by_shared_memory(shared_memory, batch_bytes, processes)
         if limits["/dev/shm"] == 0 and limits["cores"] > 0:
             warnings = (
                 f"/dev/shm of {shared_memory / 1024**2:.0f} MiB cannot hold two waiting batches of "
