@@ -19,17 +19,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from voxplan.profiling.formats.base import CaseSource, FormatError, ReadOptions
 
 from .case_grid import CaseGrid, Patch, Places
 from .case_reader import CaseHeader, CaseReader
-from .loading import PatchSampler, make_loader
+from .loading import PatchSampler, SampleError, make_loader
 from .prepared import free_disk, free_ram, holdable_ram, is_on_disk, prepared_bytes
 from .sampling import Triple, allowed_boxes, choose_origin, is_forced
 from .schema import Fold, Split
-from .targets import class_order, make_target, region_order
+from .targets import LabelError, class_order, make_target, region_order
 
 if TYPE_CHECKING:
     from .build import Plan
@@ -228,7 +228,7 @@ class PatchDataset(Dataset[Sample]):
             if classes:
                 forced = True
                 voxels = classes[int(rng.integers(len(classes)))]
-        elif self.dataset.ignore is not None:
+        if voxels is None and self.dataset.ignore is not None:
             voxels = self.places(case).annotated
         if voxels is not None:
             centre = voxels[int(rng.integers(len(voxels)))]
@@ -245,6 +245,20 @@ class PatchDataset(Dataset[Sample]):
         )
 
     def __getitem__(self, index: int) -> Sample:
+        """Sample ``index``.
+
+        Raises:
+            FormatError: a file cannot be read.
+            LabelError: its labels are not those of the plan.
+        """
+        try:
+            return self._sample(index)
+        except (FormatError, LabelError) as error:
+            if get_worker_info() is None:
+                raise
+            raise SampleError.of(error) from error
+
+    def _sample(self, index: int) -> Sample:
         spot = self.locate(index)
         grid = self.cases[spot.case]
         patch = grid.read(self.reader, grid.boxes[spot.box], spot.origin, self.patch)

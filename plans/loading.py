@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 from collections.abc import Iterator
@@ -12,12 +13,18 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.utils.data import DataLoader, DistributedSampler
 
+from voxplan.profiling.formats.base import FormatError
+
 from .prepared import free_ram
+from .targets import LabelError
 from .workers_here import workers_here
 
 if TYPE_CHECKING:
     from .build import Plan
     from .data import PatchDataset
+
+_MARK = "in a file: "
+_LABELS = "labels"
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +80,21 @@ def _place_in_group() -> tuple[int, int]:
     return 0, 1
 
 
+class SampleError(RuntimeError):
+    """What is wrong with a file, told by a worker: torch puts the worker's traceback before the message."""
+
+    @classmethod
+    def of(cls, error: FormatError | LabelError) -> SampleError:
+        """To be raised in the worker in place of an error."""
+        kind = error.kind if isinstance(error, FormatError) else _LABELS
+        return cls(f"{_MARK}{json.dumps([kind, str(error)])}")
+
+    def cause(self) -> FormatError | LabelError:
+        """The error that was raised in the worker."""
+        kind, message = json.loads(str(self).rpartition(_MARK)[2].splitlines()[0])
+        return LabelError(message) if kind == _LABELS else FormatError(message, kind=kind)
+
+
 class PatchLoader(DataLoader[dict[str, Tensor]]):
     """A loader that knows how far its epoch has come, so that training goes on in the middle of one.
 
@@ -90,9 +112,12 @@ class PatchLoader(DataLoader[dict[str, Tensor]]):
     def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
         """One epoch, or what is left of it after :meth:`load_state_dict`."""
         self._done = self.patch_sampler.skip
-        for batch in super().__iter__():
-            self._done += 1
-            yield batch
+        try:
+            for batch in super().__iter__():
+                self._done += 1
+                yield batch
+        except SampleError as error:
+            raise error.cause() from error
 
     def state_dict(self) -> dict[str, Any]:
         """Samples of this rank that the current epoch gave so far."""

@@ -680,3 +680,17 @@ def test_dataset_is_a_map_of_an_epoch(make_plan: PlanMaker, write_case: CaseWrit
     dataset = make_dataset(make_plan(accumulation=3), [write_case("a", *volume_pair(19))])
     assert isinstance(dataset, PatchDataset)
     assert len(dataset) == 20 * 3 * 2
+
+
+def test_forced_patches_of_a_case_without_foreground_are_on_annotated_voxels(
+    make_plan: PlanMaker, write_case: CaseWriter
+) -> None:
+    """Where most voxels are ignored, a patch anywhere would teach nothing."""
+    image, _ = volume_pair(30)
+    labels = np.full(image.shape, 9, np.uint8)
+    labels[3, 40, 30] = 0
+    plan = make_plan(ignore=9, loader={"oversample_foreground": 1.0})
+    dataset = make_dataset(plan, [write_case("a", image, labels)], training=False)
+    for index in range(10):
+        assert not dataset.locate(index).forced
+        assert (dataset[index]["target"] == 0).sum() == 1

@@ -10,7 +10,8 @@ import pytest
 from voxplan.plans.build import Plan
 from voxplan.plans.data import PatchDataset, make_dataset, make_loader
 from voxplan.plans.loading import PatchLoader, PatchSampler
-from voxplan.profiling.formats.base import CaseSource
+from voxplan.plans.targets import LabelError
+from voxplan.profiling.formats.base import CaseSource, FormatError
 
 PlanMaker = Callable[..., Plan]
 CaseWriter = Callable[..., CaseSource]
@@ -69,3 +70,24 @@ def test_an_epoch_goes_on_with_another_batch_size(workers: int, plan: Plan, data
     assert resumed.state_dict() == {"samples": 24}
     resumed.load_state_dict({"samples": 24})
     assert sums(resumed) == whole
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_wrong_with_a_file_is_one_line(workers: int, plan: Plan, write_case: CaseWriter) -> None:
+    """From a worker too, where torch puts a traceback before it; of its own type, and of its own kind."""
+    image = np.ones((10, 40, 40), np.uint8)
+    unknown = write_case("odd", image, image + 6)
+    dataset = make_dataset(plan, [unknown])
+    with pytest.raises(
+        LabelError, match=r"^case odd: the label map holds values .* know: 7 \(known: 0, 1, 2\)"
+    ):
+        next(iter(make_loader(plan, dataset, steps=1, workers=workers)))
+    gone = write_case("gone", image, image)
+    dataset = make_dataset(plan, [gone])
+    loader = make_loader(plan, dataset, steps=1, workers=workers)
+    gone.images[0].paths[0].unlink()
+    with pytest.raises(FormatError) as caught:
+        next(iter(loader))
+    assert str(caught.value).startswith(f"{gone.images[0].paths[0]}: cannot be opened as HDF5")
+    assert not {"\n", "Traceback"} & {*str(caught.value), *str(caught.value).split()}
+    assert caught.value.kind == "unreadable"
