@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 
 from voxplan.plans.schema import CaseNumbers, ChannelNormalization, DatasetPlan, Task
+from voxplan.plans.targets import FOREGROUND
 from voxplan.profiling.fingerprint import CaseFingerprint, Fingerprint
 from voxplan.profiling.formats.base import UNITS_IN_MM, Unit
 from voxplan.profiling.summary import SPACING_MISSING
@@ -105,6 +106,12 @@ def plan_dataset(
         flat=flat,
         anisotropy=None if grid.spacing is None else grid.spacing[0] / min(grid.spacing[1:]),
     )
+    if choice.object_ids and labels.ignore == FOREGROUND:
+        msg = (
+            f"--task semantic: every object id above 0 would be read as class {FOREGROUND}, which is the "
+            "ignore label; give ignored voxels another value"
+        )
+        raise ValueError(msg)
     _decide_task(choice, settings, decisions)
     warnings += choice.warnings
     normalization = _normalization(fingerprint, cases, grid, settings, decisions)
@@ -121,6 +128,7 @@ def plan_dataset(
         offsets=choice.offsets,
         channel_names=fingerprint.dataset.channel_names,
         classes=choice.classes,
+        object_ids=choice.object_ids,
         ignore=labels.ignore,
         out_channels=choice.out_channels,
         target_spacing=grid.spacing,
@@ -202,7 +210,10 @@ def _grid(
         raise ValueError(msg)
     if len(known) < len(cases):
         count = len(cases) - len(known)
-        warnings.append(f"{count} cases know no spacing: they are taken as if at the target spacing already")
+        warnings.append(
+            f"{count} cases know no spacing: they are planned as if at the target spacing; to train, "
+            "state it (--spacing) or leave them out (--exclude)"
+        )
     table = [values for _, values in known]
     if settings.target_spacing is not None:
         chosen = settings.target_spacing

@@ -27,7 +27,7 @@ from voxplan.profiling.formats.base import (
 )
 
 from .cache_files import default_cache_folder
-from .targets import integral
+from .targets import integral, one_class
 from .volume_cache import ArrayVolume, hold_in_ram, hold_on_disk, source_stamp
 
 Triple = tuple[int, int, int]
@@ -71,6 +71,8 @@ class CaseReader:
             :data:`HELD_STREAM_BYTES`. ``ram``: whole volumes in memory, in their stored type,
             once a process (workers that are forked share what :meth:`warm` loaded before). ``disk``:
             compressed streams inflated once into ``folder``; everything else from its file.
+        object_ids: whether ids above 0, but ``ignore``, are read as one class.
+        ignore: see there.
         folder: of the disk cache; :func:`~voxplan.plans.cache_files.default_cache_folder` if None. Where that
             is off, nothing is cached.
     """
@@ -81,8 +83,12 @@ class CaseReader:
         *,
         cache: Literal["none", "ram", "disk"] = "none",
         folder: Path | None = None,
+        object_ids: bool = False,
+        ignore: int | None = None,
     ) -> None:
         self.options = options
+        self.object_ids = object_ids
+        self.ignore = ignore
         self.folder = folder if folder is not None or cache != "disk" else default_cache_folder()
         self.cache: Literal["none", "ram", "disk"] = cache
         if cache == "disk" and self.folder is None:
@@ -221,7 +227,8 @@ class CaseReader:
         stored, header = volume.read(region, 0), volume.header
         if header.slope != 1 or header.intercept != 0:
             stored = stored * np.float64(header.slope) + header.intercept
-        return integral(stored, case.id)
+        labels = integral(stored, case.id)
+        return one_class(labels, self.ignore) if self.object_ids else labels
 
     def storage(self, sources: Sequence[VolumeSource]) -> tuple[Triple, int]:
         """The largest block in which these volumes are cheap to read, and their bytes a voxel together."""

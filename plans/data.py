@@ -96,7 +96,13 @@ class PatchDataset(Dataset[Sample]):
         self.dimensions = plan.dimensions
         flat = plan.dimensions == 2
         self.patch: Triple = (1, *plan.patch_size) if flat else tuple(plan.patch_size)  # type: ignore[assignment]
-        self.reader = CaseReader(read, cache=plan.loader.cache, folder=cache_folder)
+        self.reader = CaseReader(
+            read,
+            cache=plan.loader.cache,
+            folder=cache_folder,
+            object_ids=plan.dataset.object_ids,
+            ignore=plan.dataset.ignore,
+        )
         self.length = plan.schedule.steps_per_epoch * plan.accumulation * plan.batch_size
         split = _split(plan.dataset.splits, fold)
         target: tuple[float | None, float, float] | None = None

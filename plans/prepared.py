@@ -135,5 +135,6 @@ def _stamp(grid: CaseGrid, box: Box, reader: CaseReader) -> str:
         repr((box, grid.grids, grid.image_orders, grid.label_orders)),
         repr(grid.dataset.normalization),
         repr(numbers),
+        repr((reader.object_ids, reader.ignore)) if reader.object_ids else "",
     ]
     return hashlib.sha256("\n".join(words).encode()).hexdigest()[:32]

@@ -224,6 +224,8 @@ class DatasetPlan(Model):
     channel_names: tuple[str, ...]
     classes: dict[str, tuple[int, ...]]
     """Name to label values, background included; empty for affinity and boundary."""
+    object_ids: bool = False
+    """Label maps hold ids of objects, and all above 0 (but ``ignore``) are the class of value 1."""
     ignore: int | None
     out_channels: Positive
     target_spacing: tuple[float, float, float] | None

@@ -17,6 +17,8 @@ from .schema import IGNORE_BINARY, IGNORE_INDEX, DatasetPlan
 Offset = tuple[int, int, int]
 Classes = Mapping[str, tuple[int, ...]]
 
+FOREGROUND = 1
+"""What object ids become where all objects are one class."""
 UNKNOWN = -2
 """Marks label values that no class has, in lookup tables."""
 DENSE_TABLE = 2**16
@@ -158,11 +160,22 @@ def make_target(
         return affinity_target(labels, dataset.offsets, ignore=dataset.ignore, valid=valid)
     if dataset.task == "boundary":
         return boundary_target(labels, ignore=dataset.ignore, valid=valid)
+    if dataset.object_ids:
+        labels = one_class(labels, dataset.ignore)
     if valid is not None:
         labels = np.where(valid, labels, labels.dtype.type(0))
     if regions:
         return region_target(labels, dataset.classes, ignore=dataset.ignore, case=case)
     return semantic_target(labels, dataset.classes, ignore=dataset.ignore, case=case)
+
+
+def one_class(labels: NDArray[Any], ignore: int | None) -> NDArray[Any]:
+    """Object ids as :data:`FOREGROUND` and 0; ignored voxels keep their value."""
+    objects = (labels > 0).astype(np.uint8)
+    if ignore is None:
+        return objects
+    kept = np.min_scalar_type(ignore)
+    return np.where(labels == ignore, kept.type(ignore), objects.astype(np.promote_types(kept, np.uint8)))
 
 
 def integral(labels: NDArray[Any], case: str) -> NDArray[Any]:

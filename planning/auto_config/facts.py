@@ -105,7 +105,13 @@ def profiled_facts(
     if wanted_out != plan.out_channels:
         choice = _task(wanted_out)
         facts = replace(facts, task=choice)
-        changes |= {"task": choice.task, "classes": choice.classes, "offsets": (), "out_channels": wanted_out}
+        changes |= {
+            "task": choice.task,
+            "classes": choice.classes,
+            "object_ids": choice.object_ids,
+            "offsets": (),
+            "out_channels": wanted_out,
+        }
     return replace(facts, plan=plan.model_copy(update=changes))
 
 

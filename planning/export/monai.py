@@ -46,13 +46,19 @@ def export_monai(
         dataset: not used.
 
     Raises:
-        ValueError: there are no plans, or they train no classes.
+        ValueError: there are no plans, they train no classes, or the label maps hold none.
     """
     if document is None or not document.plans:
         msg = "there are no plans to export to MONAI"
         raise ValueError(msg)
     if document.dataset.task != "semantic":
         msg = f"MONAI's losses here are for classes, not {document.dataset.task}: plan with --task semantic"
+        raise ValueError(msg)
+    if document.dataset.object_ids:
+        msg = (
+            "the label maps hold object ids, which MONAI's losses would take for classes: write label maps "
+            "of 0 and 1, and profile those"
+        )
         raise ValueError(msg)
     files: dict[Path, Any] = {target / "datastats.yaml": datastats(fingerprint)}
     for name, plan in document.plans.items():

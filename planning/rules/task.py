@@ -42,6 +42,8 @@ class TaskChoice:
     offsets: tuple[Offset, ...]
     decision: Decision
     warnings: tuple[str, ...] = ()
+    object_ids: bool = False
+    """Whether every id above 0 is the class of value 1."""
 
 
 def affinity_offsets(
@@ -143,6 +145,7 @@ def _semantic(
         classes = {"background": (0,), **classes}
     return TaskChoice(
         task="semantic",
+        object_ids=kind == "instance",
         out_channels=channels,
         classes=classes,
         regions=regions,

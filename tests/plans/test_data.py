@@ -694,3 +694,31 @@ def test_forced_patches_of_a_case_without_foreground_are_on_annotated_voxels(
     for index in range(10):
         assert not dataset.locate(index).forced
         assert (dataset[index]["target"] == 0).sum() == 1
+
+
+@pytest.mark.parametrize("cache", ["none", "ram", "disk"])
+def test_object_ids_as_one_class(
+    cache: str, make_plan: PlanMaker, write_case: CaseWriter, tmp_path: Path
+) -> None:
+    """Ids above 0 are foreground, but for the ignored one; before resampling, where ids cannot be blended."""
+    rng = np.random.default_rng(31)
+    names = rng.integers(1, 900, (5, 6, 5)) * rng.integers(0, 2, (5, 6, 5))
+    ids = np.kron(names, np.ones((4, 8, 8), np.int64)).astype(np.uint32)
+    ids[rng.random(ids.shape) < 0.02] = 70000
+    image = rng.integers(0, 255, ids.shape).astype(np.uint8)
+    case = write_case("a", image, ids, resolution=(10, 10, 10))
+    binary = np.where(ids == 70000, 9, ids > 0).astype(np.uint8)
+    plain = write_case("b", image, binary, resolution=(10, 10, 10))
+    common = {"classes": {"background": (0,), "foreground": (1,)}, "out_channels": 2}
+    folder = tmp_path / "cache"
+    for spacing in (None, (10.0, 7.0, 12.0)):
+        resampled = {"spacing": spacing, "target_spacing": spacing, "loader": {"cache": cache}}
+        by_ids = make_plan(object_ids=True, ignore=70000, **common, **resampled)
+        by_class = make_plan(ignore=9, **common, **resampled)
+        one = make_dataset(by_ids, [case], training=False, cache_folder=folder)
+        two = make_dataset(by_class, [plain], training=False, cache_folder=folder)
+        for index in range(8):
+            assert one.locate(index).origin == two.locate(index).origin
+            assert one.locate(index).forced == (index % 2 == 1)
+            assert torch.equal(one[index]["target"], two[index]["target"])
+        assert {-1, 0, 1} == {int(v) for i in range(8) for v in one[i]["target"].unique()}

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
+from voxplan.plans.build import Plan
+from voxplan.plans.schema import IGNORE_INDEX
 from voxplan.plans.targets import (
     LabelError,
     affinity_target,
     boundary_target,
     class_order,
+    make_target,
+    one_class,
     region_target,
     semantic_target,
 )
@@ -127,3 +132,14 @@ def test_boundary_by_brute_force() -> None:
 def test_boundary_does_not_look_across_sections() -> None:
     labels = np.stack([np.full((3, 3), 1), np.full((3, 3), 2)])
     assert not boundary_target(labels).any()
+
+
+def test_object_ids_are_one_class(make_plan: Callable[..., Plan]) -> None:
+    """Whoever reads the label maps; the ignored id is none."""
+    dataset = make_plan(
+        object_ids=True, ignore=300, classes={"background": (0,), "foreground": (1,)}, out_channels=2
+    ).dataset
+    ids = np.array([0, 1, 7, 299, 300, 2**40], np.int64).reshape(1, 1, 6)
+    assert make_target(ids, dataset).ravel().tolist() == [0, 1, 1, 1, IGNORE_INDEX, 1]
+    assert one_class(ids, None).ravel().tolist() == [0, 1, 1, 1, 1, 1]
+    assert one_class(ids.astype(np.uint16)[..., :4], -1).ravel().tolist() == [0, 1, 1, 1]

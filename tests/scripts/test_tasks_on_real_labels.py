@@ -58,6 +58,7 @@ def mitochondria(voxplan_data: Path, tmp_path: Path) -> tuple[Path, int]:
         ("objects", (), "affinity", 3),
         ("objects", ("--set", "affinity_offsets=12"), "affinity", 12),
         ("objects", ("--task", "boundary"), "boundary", 1),
+        ("objects", ("--task", "semantic"), "semantic", 2),
     ],
 )
 def test_a_step_of_every_task(

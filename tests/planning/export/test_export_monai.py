@@ -106,6 +106,9 @@ def test_channels_that_monai_cannot_tell_apart_are_refused(
         export_monai(
             document.model_copy(update={"dataset": dataset}), tmp_path, fingerprint=small_fingerprint
         )
+    ids = document.model_copy(update={"dataset": document.dataset.model_copy(update={"object_ids": True})})
+    with pytest.raises(ValueError, match="label maps hold object ids"):
+        export_monai(ids, tmp_path, fingerprint=small_fingerprint)
     with pytest.raises(ValueError, match="no plans"):
         export_monai(None, tmp_path, fingerprint=small_fingerprint)
 

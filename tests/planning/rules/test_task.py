@@ -90,3 +90,12 @@ def test_the_reason_says_who_decided() -> None:
     assert choose_task("instance", {}).decision.why == "the labels are object ids: affinity segmentation"
     stated = choose_task("instance", {}, stated="boundary").decision.why
     assert stated == "set by the user; the labels are object ids"
+
+
+def test_objects_as_one_class() -> None:
+    """Ids are no classes: the plan says so, and what reads the labels follows it."""
+    choice = choose_task("instance", {}, stated="semantic")
+    assert choice.object_ids
+    assert choice.classes == {"background": (0,), "foreground": (1,)}
+    assert not choose_task("semantic", {"background": (0,), "a": (1,)}).object_ids
+    assert not choose_task("instance", {}).object_ids
