@@ -9,16 +9,16 @@ from voxplan.plans.schema import (
     Decision,
     ExperimentPlan,
     Limit,
-    LoaderChoice,
     MemoryPrediction,
     PlansDocument,
 )
 from voxplan.plans.workers_here import batch_bytes
 
+from .limits import LIMITS
 from .rules.batch import LARGEST_BATCH, compute_cap, per_gpu_cap
 from .rules.compute import step_limit
 from .rules.patch import MINIMUM_BATCH
-from .rules.workers import choose_workers
+from .rules.workers import WorkerChoice, choose_workers
 
 
 def largest_allowed(plan: ExperimentPlan, document: PlansDocument) -> tuple[int, Limit]:
@@ -54,9 +54,17 @@ def with_batch(
     accumulation = plan.accumulation
     if "accumulation" not in chosen_by_user:
         accumulation = ceil(MINIMUM_BATCH / (batch * gpus))
+    decisions = {**plan.decisions, "batch_size": decision}
+    if "accumulation" not in chosen_by_user:
+        decisions["accumulation"] = _why_accumulation(accumulation, batch)
+    if "patch_size" in plan.limits:
+        why = f"patch: {LIMITS[plan.limits['patch_size']]}; batch: {LIMITS[limit]}"
+        decisions["limits"] = Decision(by="rule", why=why)
     loader = plan.loader
     if "workers" not in chosen_by_user:
-        loader = _loader(document, changed, gpus)
+        workers = _workers(document, changed, gpus)
+        loader = loader.model_copy(update={"workers": workers.workers})
+        decisions["workers"] = workers.decision
     inference = plan.inference
     if inference.batch_size > batch and "inference_batch_size" not in chosen_by_user:
         inference = inference.model_copy(update={"batch_size": batch})
@@ -69,14 +77,19 @@ def with_batch(
             "inference": inference,
             "limits": {**plan.limits, "batch_size": limit},
             "alternatives": _alternatives(plan, batch, memory),
-            "decisions": {**plan.decisions, "batch_size": decision},
+            "decisions": decisions,
         }
     )
 
 
-def _loader(document: PlansDocument, plan: ExperimentPlan, gpus: int) -> LoaderChoice:
+def _why_accumulation(accumulation: int, batch: int) -> Decision:
+    why = f"{accumulation} steps of batch {batch} make one" if accumulation > 1 else "no accumulation needed"
+    return Decision(by="hardware", why=why)
+
+
+def _workers(document: PlansDocument, plan: ExperimentPlan, gpus: int) -> WorkerChoice:
     hardware = document.hardware
-    workers = choose_workers(
+    return choose_workers(
         cores=hardware.cores,
         ram_available=hardware.ram_available,
         shared_memory=hardware.shared_memory,
@@ -84,7 +97,6 @@ def _loader(document: PlansDocument, plan: ExperimentPlan, gpus: int) -> LoaderC
         processes=gpus,
         on_cpu=plan.memory.device == "cpu",
     )
-    return plan.loader.model_copy(update={"workers": workers.workers})
 
 
 def _capability(document: PlansDocument) -> tuple[int, int] | None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from voxplan.planning.limits import LIMITS
 from voxplan.planning.memory.estimate import peak_total
 from voxplan.planning.memory.request import make_request
 from voxplan.planning.planned_step import StepOutcome, random_batch, run_steps
@@ -150,6 +151,13 @@ def test_the_batch_becomes_what_runs(planned: PlansDocument, batch: int, limit: 
     assert adapted.memory.measured.get("next_out_of_memory") == (1 if batch < 20 else None)
     assert f"{batch} runs" in adapted.decisions["batch_size"].why
     assert "predicted 6" in adapted.decisions["batch_size"].why
+    workers = adapted.loader.workers
+    assert adapted.decisions["workers"].why.startswith(
+        f"{workers} worker{'' if workers == 1 else 's'}: limited"
+    )
+    accumulated = "2 steps of batch 1 make one" if batch == 1 else "no accumulation needed"
+    assert adapted.decisions["accumulation"].why == accumulated
+    assert adapted.decisions["limits"].why.endswith(f"; batch: {LIMITS[adapted.limits['batch_size']]}")
     assert [item.batch_size for item in adapted.alternatives if item.verdict == "chosen"] == [batch]
     assert adapted.inference.batch_size == min(4, batch)
     assert validate_plans(document.model_dump(mode="json")) == []
