@@ -157,49 +157,84 @@ def _outline(values: NDArray[np.float64], across: Scale, up: Scale) -> str:
     return "".join(parts) + f"H{across(values.size):.1f}"
 
 
+STAGE_WIDTH, STAGE_HEIGHT, STAGE_STEP = 250.0, 46.0, 64.0
+"""Of a stage's box, and from one row to the next."""
+MOST_INSET = 30.0
+"""By which a row's boxes stand further in than those of the row above."""
+
+
 def stage_chart(key: str, name: str, stages: Sequence[Stage]) -> Chart:
-    """The network as its letter: down to the coarsest resolution and up again."""
-    column, box, tall, level_height, top = 112.0, 98.0, 74.0, 94.0, 8.0
+    """The network as its letter: down to the coarsest resolution on the left, and up again on the right.
+
+    Its width does not depend on the number of stages, so that the words stay legible.
+    """
     sizes = sorted({stage.size for stage in stages}, key=lambda size: -float(np.prod(np.array(size, float))))
-    levels = {size: place for place, size in enumerate(sizes)}
-    width, height = column * len(stages) + 8, top + level_height * len(sizes)
+    corners, height = _stage_corners(stages, sizes)
     parts: list[Markup] = []
-    corners = [(4 + column * n, top + level_height * levels[s.size]) for n, s in enumerate(stages)]
-    lowest = max(levels.values())
     for first, stage in enumerate(stages):
         others = [n for n, other in enumerate(stages) if n > first + 1 and other.size == stage.size]
-        if others:
-            (x1, y), (x2, _) = corners[first], corners[others[-1]]
-            parts.append(line(x1 + box, y + tall / 2, x2, y + tall / 2, "skip-link"))
+        (x1, y1), (x2, y2) = corners[first], corners[others[-1] if others else first]
+        if others and y1 == y2 and x2 > x1:
+            y = y1 + STAGE_HEIGHT / 2
+            parts.append(line(x1 + STAGE_WIDTH, y, x2, y, "skip-link"))
     for place, (stage, (x, y)) in enumerate(zip(stages, corners, strict=True)):
         if place:
-            parts.append(_arrow(corners[place - 1], (x, y), box, tall))
-        kind = "low" if levels[stage.size] == lowest else "up" if stage.up else ""
-        parts.append(element("rect", x=x, y=y, width=box, height=tall, rx=7, class_=f"stage {kind}".strip()))
-        middle = x + box / 2
-        parts.append(text(times(stage.size), middle, y + 17, "label small", "middle"))
-        parts.append(text(f"{stage.channels} channels", middle, y + 33, "small", "middle"))
-        kernel = f"kernel {times(stage.kernels[0])}{' +' if len(stage.kernels) > 1 else ''}"
-        parts.append(text(kernel, middle, y + 49, "small faint", "middle"))
+            parts.append(_arrow(corners[place - 1], (x, y)))
+        kind = "low" if stage.size == sizes[-1] else "up" if stage.up else ""
+        box = {"width": STAGE_WIDTH, "height": STAGE_HEIGHT, "rx": 7, "class_": f"stage {kind}".strip()}
+        parts.append(element("rect", x=x, y=y, **box))
+        middle = x + STAGE_WIDTH / 2
+        held = f"{times(stage.size)}, {stage.channels} channels"
+        parts.append(text(held, middle, y + 19, "label small", "middle"))
+        done = f"kernel {times(stage.kernels[0])}{' +' if len(stage.kernels) > 1 else ''}"
         if set(stage.stride) != {1}:
-            stride = f"{'↑' if stage.up else '↓'} {times(stage.stride)}"
-            parts.append(text(stride, middle, y + 65, "small faint", "middle"))
-    coarsest = next(stage for stage in stages if levels[stage.size] == lowest)
+            done += f", {'↑' if stage.up else '↓'} {times(stage.stride)}"
+        parts.append(text(done, middle, y + 36, "small faint", "middle"))
+    coarsest = next(stage for stage in stages if stage.size == sizes[-1])
     described = (
         f"{name}: {len(stages)} stages, from {times(stages[0].size)} voxels with {stages[0].channels} "
         f"channels to {times(coarsest.size)} with {coarsest.channels}. The table has every stage."
     )
-    return drawing(key, width, height, "Stages of the network", described, parts)
+    return drawing(key, WIDTH, height, "Stages of the network", described, parts)
 
 
-def _arrow(before: tuple[float, float], here: tuple[float, float], box: float, tall: float) -> Markup:
+def _stage_corners(stages: Sequence[Stage], sizes: Sequence[Ints]) -> tuple[list[tuple[float, float]], float]:
+    """Upper left corner of each stage's box, and the height of all; a size may take several rows."""
+    inset = min(MOST_INSET, (WIDTH - 2 * STAGE_WIDTH - 48) / 2 / len(sizes))
+    rows: dict[tuple[Ints, bool], int] = {}
+    numbers = []
+    for stage in stages:
+        numbers.append(rows.get((stage.size, stage.up), 0))
+        rows[stage.size, stage.up] = numbers[-1] + 1
+    tops, top = {}, 8.0
+    for size in sizes:
+        tops[size] = top
+        top += STAGE_STEP * max(rows.get((size, up), 0) for up in (False, True))
+    corners = []
+    for stage, number in zip(stages, numbers, strict=True):
+        indent = 4 + inset * sizes.index(stage.size)
+        x = WIDTH - STAGE_WIDTH - indent if stage.up else indent
+        if stage.size == sizes[-1] and len(sizes) > 1:
+            x = (WIDTH - STAGE_WIDTH) / 2
+        corners.append((x, tops[stage.size] + STAGE_STEP * number))
+    return corners, top - (STAGE_STEP - STAGE_HEIGHT) + 8
+
+
+def _arrow(before: tuple[float, float], here: tuple[float, float]) -> Markup:
+    """From one box to the next: straight where one stands above the other, else round the corner."""
     (x1, y1), (x2, y2) = before, here
+    overlap = STAGE_WIDTH - abs(x2 - x1)
+    down = y2 > y1
     if y1 == y2:
-        path = f"M{x1 + box} {y1 + tall / 2}H{x2}"
-    elif y2 > y1:
-        path = f"M{x1 + box / 2} {y1 + tall}V{y2 + tall / 2}H{x2}"
+        start, stop = (x1 + STAGE_WIDTH, x2) if x2 > x1 else (x1, x2 + STAGE_WIDTH)
+        path = f"M{start} {y1 + STAGE_HEIGHT / 2}H{stop}"
+    elif overlap > 0:
+        x = max(x1, x2) + overlap / 2
+        path = f"M{x} {y1 + STAGE_HEIGHT}V{y2}" if down else f"M{x} {y1}V{y2 + STAGE_HEIGHT}"
     else:
-        path = f"M{x1 + box} {y1 + tall / 2}H{x2 + box / 2}V{y2 + tall}"
+        start = x1 + STAGE_WIDTH if x2 > x1 else x1
+        turn, end = x2 + STAGE_WIDTH / 2, y2 if down else y2 + STAGE_HEIGHT
+        path = f"M{start} {y1 + STAGE_HEIGHT / 2}H{turn}V{end}"
     return element("path", d=path, class_="flow")
 
 

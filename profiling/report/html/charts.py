@@ -15,7 +15,7 @@ WIDTH, LEFT, RIGHT = 460.0, 64.0, 16.0
 ROW_HEIGHTS = (90.0, 46.0)
 """Of a row where there are three and fewer, and of more."""
 TOP, BOTTOM = 10.0, 40.0
-LETTER = 9.6
+LETTER = 10.4
 """Width of a letter of a row's label at most: bold, and larger on a narrow screen."""
 CHARACTER = 6.6
 """Width of a letter in a tick's text, about."""
@@ -146,6 +146,9 @@ def range_chart(
         parts.append(element("path", d="".join(path), class_="bars", stroke_width=thick))
     middles = [(LEFT + step * (n + 0.5), vertical(one.middle)) for n, one in enumerate(ranges)]
     parts.append(dots(middles, "middles" if named else "middles thin"))
+    strange = [(one, place) for one, place in zip(ranges, middles, strict=True) if one.case in odd]
+    for one, place in strange[:MOST_NAMED]:  # a narrow range hides below the dot of its median
+        parts.append(_dot(place, f"{one.case} stands out: median {number(one.middle)}", "dot odd"))
     parts.append(text(f"{len(ranges):,} cases, by id", (LEFT + width) / 2, height - 8, "axis", "middle"))
     medians = [one.middle for one in ranges]
     description = (

@@ -10,7 +10,7 @@ from ...codec import CodecError
 from ...fingerprint import ChannelSummary, Fingerprint, IntensityStatistics
 from ...formats.base import ReadOptions
 from ...layouts.base import DiscoveredDataset
-from ...outliers import Outlier, find_outliers
+from ...outliers import Outlier
 from ...sidecar import CaseHistograms
 from ...statistics import Distribution
 from .colours import LabelColours
@@ -88,7 +88,7 @@ def write_report(
     Raises:
         OSError: the folder is missing, not writable or full.
     """
-    outliers = find_outliers(fingerprint.cases)
+    outliers = fingerprint.outliers
     pictures = [] if dataset is None else _pictures(fingerprint, dataset, outliers, read, memory)
     shown = {picture.case.id for picture in pictures}
     repeated = {str(outlier) for outlier in outliers}

@@ -21,6 +21,8 @@ AXES = "ZYX"
 ATTENTION_ROWS = 20
 """Rows of failures and of remarks that are shown at once, so that the pictures are not far below."""
 MOST_CLASSES_DRAWN = 12
+NAME_LETTERS = 12
+"""Of a class beside its row."""
 FEWEST_DRAWN = 3
 """Cases below which there is no distribution to draw."""
 
@@ -227,7 +229,6 @@ def geometry_charts(fingerprint: Fingerprint, outliers: Sequence[Outlier]) -> li
         return []
     odd_shapes = {o.case_id for o in outliers if o.kind == "shape"}
     odd_spacings = {o.case_id for o in outliers if o.kind == "spacing"}
-    ids = [case.id for case in cases]
     unit = reference_unit(cases)
     spaced = [
         (case.id, values) for case, values in zip(cases, spacings_in(unit, cases)[0], strict=True) if values
@@ -235,21 +236,7 @@ def geometry_charts(fingerprint: Fingerprint, outliers: Sequence[Outlier]) -> li
     said = "no unit" if unit == "unknown" else unit
     known, spacings = [case for case, _ in spaced], [values for _, values in spaced]
     charts = [
-        strip_chart(
-            "shape-strip",
-            "Shape of every case by axis",
-            "voxels",
-            [Strip(label=AXES[a], values=[c.shape[a] for c in cases], cases=ids) for a in range(3)],
-            odd_shapes,
-        ),
-        scatter_chart(
-            "shape-scatter",
-            "Slices against their size, every case",
-            ("√(Y·X), voxels", "Z, voxels"),
-            [(in_plane(case.shape), float(case.shape[0])) for case in cases],
-            ids,
-            odd_shapes,
-        ),
+        *_shape_charts(cases, odd_shapes),
         strip_chart(
             "spacing-strip",
             "Spacing of every case by axis",
@@ -267,6 +254,26 @@ def geometry_charts(fingerprint: Fingerprint, outliers: Sequence[Outlier]) -> li
         ),
     ]
     return [chart for chart in charts if chart is not None]
+
+
+def _shape_charts(cases: Sequence[CaseFingerprint], odd: Collection[str]) -> list[Chart | None]:
+    """Edges by axis, and slices against their plane; of 2D data, whose slices are one, height and width."""
+    ids = [case.id for case in cases]
+    flat = all(case.shape[0] == 1 for case in cases)
+    if flat:
+        title, named = "Height against width, every case", ("X, voxels", "Y, voxels")
+        points = [(float(case.shape[2]), float(case.shape[1])) for case in cases]
+    else:
+        title, named = "Slices against their size, every case", ("√(Y·X), voxels", "Z, voxels")
+        points = [(in_plane(case.shape), float(case.shape[0])) for case in cases]
+    strips = [
+        Strip(label=AXES[axis], values=[case.shape[axis] for case in cases], cases=ids)
+        for axis in range(1 if flat else 0, 3)
+    ]
+    return [
+        strip_chart("shape-strip", "Shape of every case by axis", "voxels", strips, odd),
+        scatter_chart("shape-scatter", title, named, points, ids, odd),
+    ]
 
 
 def class_table(fingerprint: Fingerprint) -> Table | None:
@@ -316,10 +323,16 @@ def class_chart(fingerprint: Fingerprint) -> Chart | None:
             if count:
                 shares.append(100 * count / float(np.prod(np.array(case.shape, np.float64))))
                 ids.append(case.id)
-        strips.append(Strip(label=name if len(name) < 10 else f"{name[:8]}…", values=shares, cases=ids))
-    return strip_chart(
-        "class-strip", "Share of each class in the cases that have it", "% of the voxels", strips
-    )
+        strips.append(Strip(label=_shortened(name), values=shares, cases=ids))
+    title = "Share of each class in the cases that have it"
+    if len(names) > MOST_CLASSES_DRAWN:
+        title += f": the first {MOST_CLASSES_DRAWN} of {len(names)}"
+    return strip_chart("class-strip", title, "% of the voxels", strips)
+
+
+def _shortened(name: str) -> str:
+    """A name that fits beside its row; both ends stay, as numbers stand at either."""
+    return name if len(name) <= NAME_LETTERS else f"{name[:5]}…{name[-6:]}"
 
 
 def _object_chart(cases: Sequence[CaseFingerprint]) -> Chart | None:

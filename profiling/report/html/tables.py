@@ -9,6 +9,8 @@ PAGE_ROWS = 50
 """Rows that are shown at once, where a table does not say otherwise."""
 MOST_ROWS = 10_000
 """Rows that a report holds; 100 bytes each leave room for pictures within 5 MB."""
+MOST_NAME_LETTERS = 24
+"""Of a row's name on one line; longer ones are broken, so that the other columns keep their room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,13 @@ class Table:
     def prose(self) -> bool:
         """Whether named rows hold sentences: on a narrow screen their cells then stand below each other."""
         return not self.columns[0].numeric and any(column.long for column in self.columns)
+
+    @property
+    def name_letters(self) -> int:
+        """Letters of a row's name that stay on one line where there is room."""
+        if self.columns[0].numeric:
+            return 0
+        return min(MOST_NAME_LETTERS, max((len(row[0].text) for row in self.rows), default=0))
 
     @property
     def shown(self) -> Sequence[Sequence[Cell]]:

@@ -8,7 +8,7 @@ import pytest
 
 from voxplan.profiling.fingerprint import IntensityStatistics
 from voxplan.profiling.histogram import ValueHistogram
-from voxplan.profiling.report.html.charts import Strip, strip_chart
+from voxplan.profiling.report.html.charts import CaseRange, Strip, range_chart, strip_chart
 from voxplan.profiling.report.html.colours import FULL_PALETTE, IGNORE_INDEX, LabelColours
 from voxplan.profiling.report.html.histograms import are_whole, collect_bars
 from voxplan.profiling.report.html.orientation import view_across
@@ -167,3 +167,14 @@ def test_other_orientations() -> None:
         view = view_across(0, unknown)
         assert (view.flip_down, view.flip_right, view.edges) == (False, False, ("", "", "", ""))
     assert view_across(2, None).name == "z × y"
+
+
+def test_a_narrow_range_that_stands_out_is_seen() -> None:
+    """Its bar is as thin as the dot of its median, which hid the red."""
+    ranges = [CaseRange(case=f"c{n}", low=100, middle=120, high=160) for n in range(400)]
+    ranges[44] = CaseRange(case="c44", low=17, middle=17, high=17)
+    chart = range_chart("r", "Ranges", "intensity", ranges, {"c44"})
+    assert chart is not None
+    assert chart.svg.count('class="dot odd"') == 1
+    assert "c44 stands out: median 17" in chart.svg
+    assert chart.svg.index('class="dot odd"') > chart.svg.index('class="middles thin"'), "drawn over it"

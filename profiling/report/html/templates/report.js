@@ -168,6 +168,14 @@
   new ResizeObserver(stops).observe(document.body);
   stops();
 
+  // on paper nothing can be unfolded
+  let unfolded = [];
+  window.addEventListener("beforeprint", () => {
+    unfolded = [...document.querySelectorAll("details:not([open])")];
+    for (const one of unfolded) one.open = true;
+  });
+  window.addEventListener("afterprint", () => { for (const one of unfolded) one.open = false; });
+
   const controls = document.querySelector(".controls");
   if (controls && document.querySelector(".overlay")) {
     controls.hidden = false;
