@@ -12,9 +12,8 @@ NOT_COMPARED = frozenset({"decisions", "alternatives", "warnings", "case_numbers
 """Explanations, and what is only ever a consequence of the data."""
 ABSENT = "-"
 MIB, GIB = 1024**2, 1024**3
-BYTES = frozenset({"ram", "ram_available", "shared_memory", "inference.memory"})
-MEMORY_BYTES = frozenset({"allocated", "reserved", "context", "total", "budget", "process"})
-"""Of a plan's ``memory``, and of what was measured of it."""
+BYTE_FIELDS = frozenset({"memory", "ram", "ram_available", "shared_memory", "total_memory", "free_memory"})
+"""Last parts of the names of fields that count bytes; so does all of a plan's ``memory``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +83,14 @@ def _fields(model: Model) -> tuple[str, ...]:
 def _difference(
     where: str, field: str, one: Any, other: Any, why_one: dict[str, Decision], why_other: dict[str, Decision]
 ) -> Difference:
+    before, after = _shown(one, field), _shown(other, field)
+    if before == after and _is_bytes(field):  # rounded to the same
+        before, after = (ABSENT if count is None else f"{count:,} bytes" for count in (one, other))
     return Difference(
         where=where,
         field=field,
-        before=_value(field, one),
-        after=_value(field, other),
+        before=before,
+        after=after,
         why_before=_why(field, why_one),
         why_after=_why(field, why_other),
     )
@@ -109,25 +111,15 @@ def _why(field: str, decisions: Mapping[str, Decision]) -> str:
     return ""
 
 
-def _value(field: str, value: Any) -> str:
-    """The value of a field for people, in its unit."""
-    if not isinstance(value, int) or not _is_bytes(field):
-        return _shown(value)
-    if value >= GIB / 10:
-        return f"{value / GIB:.2f} GiB"
-    return f"{value / MIB:.3g} MiB" if value >= MIB / 10 else f"{value:,} bytes"
-
-
 def _is_bytes(field: str) -> bool:
-    group, _, rest = field.partition(".")
-    within_memory = group == "memory" and (
-        rest.startswith("parts.") or rest.removeprefix("measured.") in MEMORY_BYTES
+    """Whether the number of a field, by its dotted name, counts bytes."""
+    return field.rpartition(".")[2] in BYTE_FIELDS or (
+        field.startswith("memory.") and not field.endswith(("batch_size", "steps"))
     )
-    return within_memory or field in BYTES
 
 
-def _shown(value: Any) -> str:
-    """A value for people: sizes as ``48 x 176 x 176``, large numbers in groups, a card by name and memory."""
+def _shown(value: Any, field: str = "") -> str:
+    """A value for people: sizes as ``48 x 176 x 176``, bytes in GiB or MiB, a card by name and memory."""
     if value is None:
         return ABSENT
     if isinstance(value, bool):
@@ -136,20 +128,28 @@ def _shown(value: Any) -> str:
         return f"{value.name} ({value.total_memory / GIB:.1f} GiB)"
     if isinstance(value, Model):
         return f"({', '.join(f'{name}={_shown(item)}' for name, item in _flat(value) if item is not None)})"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, int):
-        return f"{value:,}"
+    if isinstance(value, int) and _is_bytes(field):
+        return _bytes(value)
+    if isinstance(value, int | float):
+        return f"{value:g}" if isinstance(value, float) else f"{value:,}"
     if isinstance(value, tuple | list):
-        return _listed(value)
+        return _listed(value, field)
     return str(value)
 
 
-def _listed(values: Sequence[Any]) -> str:
+def _bytes(count: int) -> str:
+    if count >= GIB / 10:
+        return f"{count / GIB:.2f} GiB"
+    return f"{count / MIB:.1f} MiB" if count >= MIB / 10 else f"{count:,} bytes"
+
+
+def _listed(values: Sequence[Any], field: str) -> str:
+    """Sizes and spacings with ``x``; other numbers, such as weights and channels, with commas."""
     if not values:
         return "none"
     if all(isinstance(item, int | float) for item in values):
-        return " x ".join(map(_shown, values))
+        commas = field.endswith(("weights", "features", "betas"))
+        return (", " if commas else " x ").join(map(_shown, values))
     return ", ".join(
         f"({_shown(item)})" if isinstance(item, tuple | list) else _shown(item) for item in values
     )

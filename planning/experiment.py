@@ -162,10 +162,9 @@ def _shape_warnings(assignment: Assignment, fit: Fit, median_shape: Ints) -> lis
     patch, median = fit.choice.candidate.patch, assignment.median_shape
     warnings = []
     if any(size >= PADDING_FACTOR * edge for size, edge in zip(patch, median, strict=True)):
-        warnings.append(
-            f"the patch {patch} is mostly padding on an axis of the median shape {median}: "
-            f"{assignment.architecture.name} cannot take less"
-        )
+        by_user = fit.choice.patch_stop == "user"
+        why = "set by the user" if by_user else f"{assignment.architecture.name} cannot take less"
+        warnings.append(f"the patch {patch} is mostly padding on an axis of the median shape {median}: {why}")
     transposed = assignment.facts.plan.transpose[0]
     if assignment.dimensions == 2 and median_shape[0] > 1 and transposed != 0:
         axis = "zyx"[transposed]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from voxplan.plans.schema import DatasetPlan, Decision, ExperimentPlan, Hardware, PlansDocument
+from voxplan.profiling.report.terminal import print_item
 
 from .comparison import Difference
 from .verification import compare
@@ -26,29 +28,32 @@ def print_plans(document: PlansDocument, console: Console) -> None:
     console.print(_plans_table(document))
     _print_notes(document, console)
     for name, reason in document.failures.items():
-        _line(console, "no plan ", f"{name}: {reason}", "red")
+        _line(console, "no plan", f"{name}: {reason}", "red")
     print_warnings(document, console)
 
 
 def print_warnings(document: PlansDocument, console: Console) -> None:
     """Notes and warnings of machine, data and plans, each once."""
     for note in document.hardware.notes:
-        _line(console, "! ", note, "yellow")
+        _line(console, "!", note, "yellow")
     for warning in document.dataset.warnings:
-        _line(console, "! ", warning, "yellow")
+        _line(console, "!", warning, "yellow")
     by_text: dict[str, list[str]] = {}
     for name, plan in document.plans.items():
         for warning in plan.warnings:
             by_text.setdefault(warning, []).append(name)
     for warning, names in by_text.items():
         where = "" if len(names) == len(document.plans) and len(names) > 1 else f"{', '.join(names)}: "
-        _line(console, "! ", f"{where}{warning}", "yellow")
+        _line(console, "!", f"{where}{warning}", "yellow")
 
 
 def _line(console: Console, mark: str, text: str, style: str) -> None:
     from rich.text import Text
 
-    console.print(Text(mark, style=style) + Text(text, style="default"), soft_wrap=True)
+    if mark:
+        print_item(Text(mark, style=style), Text(text, style="default"), console)
+    else:
+        console.print(Text(text), soft_wrap=True)
 
 
 def _print_hardware(hardware: Hardware, console: Console) -> None:
@@ -123,7 +128,7 @@ def _print_notes(document: PlansDocument, console: Console) -> None:
         if batch not in (None, "memory", "user") and unused > UNUSED_SHARE * plan.memory.budget:
             named = (batch,) if patch == "memory" else (patch or batch, batch)
             limits = " and ".join(dict.fromkeys(named))
-            _line(console, "- ", f"{name}: limited by {limits}; {unused / GIB:.1f} GiB stay unused", "dim")
+            _line(console, "-", f"{name}: limited by {limits}; {unused / GIB:.1f} GiB stay unused", "dim")
         _print_measured(name, plan, console)
 
 
@@ -138,7 +143,7 @@ def _print_measured(name: str, plan: ExperimentPlan, console: Console) -> None:
     if "next_batch_size" in measured:
         verdict = "does not run" if measured["next_out_of_memory"] else "runs as well"
         text += f"; batch {measured['next_batch_size']} {verdict}"
-    _line(console, "verified ", text, "green")
+    _line(console, "verified", text, "green")
 
 
 def print_explanation(document: PlansDocument, console: Console) -> None:
@@ -185,25 +190,36 @@ def _alternatives_table(plan: ExperimentPlan) -> Table:
 
 
 def print_differences(found: Sequence[Difference], console: Console) -> None:
-    """What differs between two files, each with both reasons."""
+    """What differs between two files; below values that follow from the same decisions, both reasons."""
     from rich.text import Text
 
     if not found:
         console.print("no differences")
         return
     where = ""
-    for difference in found:
-        if difference.where != where:
-            where = difference.where
+    for (place, *reasons), group in groupby(found, lambda one: (one.where, one.why_before, one.why_after)):
+        if place != where:
+            where = place
             console.print(Text(where, style="bold"))
-        values = f"{difference.before} -> {difference.after}"
-        console.print(Text(f"  {difference.field}: ", style="cyan") + Text(values), soft_wrap=True)
-        reasons = (difference.why_before, difference.why_after)
+        for difference in group:
+            values = f"{difference.before} -> {difference.after}"
+            console.print(Text(f"  {difference.field}: ", style="cyan") + Text(values), soft_wrap=True)
         if reasons[0] == reasons[1]:
-            reasons = (reasons[0], "")
-        for mark, why in zip("<>", reasons, strict=True):
-            if why:
-                console.print(Text(f"      {mark} {why}", style="dim"), soft_wrap=True)
+            _print_reason("=", reasons[0], console)
+        else:
+            _print_reason("<", reasons[0], console)
+            _print_reason(">", reasons[1], console)
+
+
+def _print_reason(mark: str, why: str, console: Console) -> None:
+    """The decision before (``<``), after (``>``), or of both (``=``); nothing where there is none."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    if why and console.is_terminal:
+        console.print(Padding(Text(f"{mark} {why}", style="dim"), (0, 0, 0, 6)))
+    elif why:
+        console.print(Text(f"      {mark} {why}", style="dim"), soft_wrap=True)
 
 
 def _plain_table() -> Table:

@@ -53,7 +53,7 @@ def print_warnings(warnings: Sequence[str], console: Console) -> None:
     from rich.text import Text
 
     for warning in warnings[:SHOWN_WARNINGS]:
-        _print_item(Text("!", style="yellow"), Text(warning), console)
+        print_item(Text("!", style="yellow"), Text(warning), console)
     if len(warnings) > SHOWN_WARNINGS:
         console.print(f"! and {len(warnings) - SHOWN_WARNINGS} more warnings in the file", markup=False)
 
@@ -74,7 +74,7 @@ def print_outliers(outliers: Sequence[Outlier], console: Console) -> None:
     for kind, found in kinds.items():
         for outlier in found[:each]:
             head = Text(f"{outlier.case_id} [{kind}]", style="yellow")
-            _print_item(Text(" "), head + Text(f" {outlier.reason}", style="default"), console)
+            print_item(Text(" "), head + Text(f" {outlier.reason}", style="default"), console)
         if len(found) > each:
             console.print(f"  and {len(found) - each} more [{kind}]; all stand in the file", markup=False)
 
@@ -85,7 +85,7 @@ def print_remarks(fingerprint: Fingerprint, console: Console) -> None:
 
     for case in fingerprint.cases:
         for warning in case.warnings:
-            _print_item(Text(" "), Text(f"{case.id}: {warning}"), console)
+            print_item(Text(" "), Text(f"{case.id}: {warning}"), console)
 
 
 def print_failures(failures: Sequence[Failure], profiled: int, console: Console) -> None:
@@ -106,12 +106,12 @@ def print_failures(failures: Sequence[Failure], profiled: int, console: Console)
     for kind, found in kinds.items():
         for failure in found[:each]:
             head = Text(f"{failure.id} [{kind}]", style="red")
-            _print_item(Text(" "), head + Text(f" {failure.reason}", style="default"), console)
+            print_item(Text(" "), head + Text(f" {failure.reason}", style="default"), console)
         if len(found) > each:
             console.print(f"  and {len(found) - each} more [{kind}]; {where}", markup=False)
 
 
-def _print_item(mark: Text, text: Text, console: Console) -> None:
+def print_item(mark: Text, text: Text, console: Console) -> None:
     """One entry of a list: on a terminal wrapped and indented, in a log one line that can be searched."""
     if not console.is_terminal:
         console.print(mark + " " + text, soft_wrap=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import StringIO
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from voxplan.planning.comparison import Difference, differences
 from voxplan.planning.planner import make_plans
+from voxplan.planning.report import print_differences
 from voxplan.plans.schema import PlansDocument
 
 Make = Callable[..., Any]
@@ -88,9 +91,42 @@ def test_units_are_those_of_the_field(make_document: Make) -> None:
     assert found["training_voxels"].before == "31,457,280"
     assert found["training_voxels"].after == "60,000,000"
     assert found["schedule.steps_per_epoch"].after == "2,000,000"
-    assert found["shared_memory"].after == "64 MiB"
+    assert found["shared_memory"].after == "64.0 MiB"
     assert found["memory.context"].after == "0.29 GiB"
     assert found["memory.parts.workspace"].after == "0.5 MiB"
     assert found["memory.parts.gradients"].after == "2,048 bytes"
     assert found["memory.measured.process"].after == "3.00 GiB"
     assert found["memory.measured.batch_size"].after == "2"
+
+
+def test_bytes_are_bytes_and_other_large_numbers_are_not(make_document: Make) -> None:
+    before, after = make_document(), make_document(base_features=16, steps_per_epoch=5_000_000)
+    found = _by_field(before, after)
+    name = next(iter(before.plans))
+    for field in ("optimizer", "parameters"):
+        count = before.plans[name].memory.parts[field]
+        shown = found[f"memory.parts.{field}"].before
+        assert shown.endswith((" GiB", " MiB", " bytes")), shown
+        number, unit = shown.split()
+        size = {"GiB": 2**30, "MiB": 2**20, "bytes": 1}[unit]
+        assert float(number.replace(",", "")) * size == pytest.approx(count, rel=0.06)
+    assert found["schedule.steps_per_epoch"].after == "5,000,000"
+
+
+def test_values_that_differ_do_not_look_the_same(make_document: Make) -> None:
+    before = make_document()
+    plan = before.plans[NAME]
+    memory = plan.memory.model_copy(update={"total": plan.memory.total + 1})
+    after = before.model_copy(update={"plans": {NAME: plan.model_copy(update={"memory": memory})}})
+    (found,) = differences(before, after)
+    assert found.field == "memory.total"
+    assert (found.before, found.after) == (f"{plan.memory.total:,} bytes", f"{plan.memory.total + 1:,} bytes")
+
+
+def test_reasons_that_many_values_share_are_said_once(make_document: Make) -> None:
+    found = differences(make_document(8), make_document(8, patch_size=[32, 32, 32]))
+    console = Console(file=StringIO(), width=80)
+    print_differences(found, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.count("  memory.") > 3
+    assert text.count("one step traced at this patch and batch") == 1
