@@ -151,7 +151,10 @@ def read_overrides(path: Path) -> dict[str, Any]:
             msg = f"larger than {MAX_BYTES} bytes"
             raise OverrideError(msg)
         loaded = _numbers_of(yaml.safe_load(data.decode()))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, OverrideError) as error:
+    except OSError as error:
+        msg = f"overrides {path}: cannot be read ({(error.strerror or str(error)).lower()})"
+        raise OverrideError(msg) from None
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError, OverrideError) as error:
         reason = str(error).splitlines()[0]
         msg = f"overrides {path}: cannot be read as YAML ({reason})"
         raise OverrideError(msg) from None

@@ -21,17 +21,22 @@ from .schema import FORMAT_VERSION, PlansDocument
 MAX_BYTES = 256 * 2**20
 """Largest file that is read. 100,000 cases with splits and normalization numbers need about 30 MiB."""
 
+SHOWN_PROBLEMS = 8
+"""Of a plans file, in the message; the exception holds all."""
+
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """By format version: what turns such a document into one of the next version. Version 1 is the first."""
 
 
 class PlansError(ValueError):
-    """A plans file that cannot be used; says which file, all that is wrong with it, and what to do."""
+    """A plans file that cannot be used; says which file, what is wrong with it, and what to do."""
 
     def __init__(self, where: str, problems: tuple[Problem, ...], remedy: str) -> None:
         self.where = where
         self.problems = problems
-        lines = "".join(f"\n  {problem}" for problem in problems)
+        lines = "".join(f"\n  {problem}" for problem in problems[:SHOWN_PROBLEMS])
+        if len(problems) > SHOWN_PROBLEMS:
+            lines += f"\n  and {len(problems) - SHOWN_PROBLEMS} more"
         super().__init__(f"{where}: not a usable plans file; {remedy}{':' if lines else ''}{lines}")
 
 
@@ -120,10 +125,22 @@ def read_document(path: Path | str) -> PlansDocument:
     if not isinstance(content, dict):
         problem = Problem(location="", message=f"is a {type(content).__name__}, not an object", kind="json")
         raise PlansError(str(path), (problem,), "it must be the JSON that plan-experiment writes")
+    if {"cases", "summary"} <= content.keys():
+        raise PlansError(str(path), (), "it is a fingerprint, of which plan-experiment makes plans")
     document, problems = _parse(content)
     if document is None:
         raise PlansError(str(path), tuple(problems), "correct these fields, or plan again")
     return document
+
+
+def is_plans_file(path: Path) -> bool:
+    """Whether a file is a plans file of any version, even one that cannot be used."""
+    try:
+        with path.open("rb") as file:
+            content = json.loads(file.read(MAX_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and {"format_version", "plans", "hardware"} <= content.keys()
 
 
 def save_document(document: PlansDocument, path: Path | str) -> None:

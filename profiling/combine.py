@@ -30,7 +30,7 @@ class NothingProfiledError(ValueError):
     def __init__(self, dataset: DiscoveredDataset, failures: tuple[Failure, ...]) -> None:
         files = {file for failure in failures for file in failure.files}
         if len(failures) == len(files) == 1:
-            what = f"{files.pop()}: the only case, could not be profiled"
+            what = f"{files.pop()}, the only case, could not be profiled"
         elif len(failures) == 1:
             what = f"{dataset.place}: its only case could not be profiled"
         else:

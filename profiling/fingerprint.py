@@ -369,6 +369,9 @@ def load_fingerprint(path: Path) -> Fingerprint:
     except (OSError, ValueError, RecursionError) as error:
         msg = f"{path}: cannot be read as a fingerprint ({error}); write it again with profile-dataset"
         raise FingerprintError(msg) from error
+    if isinstance(content, dict) and "plans" in content and "cases" not in content:
+        msg = f"{path}: is a plans file; name the fingerprint that it was made of"
+        raise FingerprintError(msg)
     try:
         return Fingerprint.model_validate(migrate(content))
     except FingerprintError as error:

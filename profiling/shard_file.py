@@ -29,6 +29,8 @@ SHARD_FORMAT = 1
 MOST_HEAD_BYTES = 1 << 28
 """A head longer than this (a million cases) is none."""
 DIGEST_BYTES = 16
+HEAD_BEGINS = 100
+"""Bytes of a shard that say what it is."""
 
 
 class ShardError(ValueError):
@@ -176,9 +178,22 @@ def _entry(content: bytes) -> tuple[int, str]:
     return len(content), hashlib.blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
 
 
+def is_shard(path: Path) -> bool:
+    """Whether a file is a shard, even one that cannot be used."""
+    try:
+        with path.open("rb") as file:
+            return _begins_a_shard(file.read(HEAD_BEGINS))
+    except OSError:
+        return False
+
+
+def _begins_a_shard(line: bytes) -> bool:
+    return line.startswith(b"{") and b'"voxplan_shard"' in line[:HEAD_BEGINS]
+
+
 def _head(path: Path, line: bytes) -> ShardHead:
     not_one = f"{path}: is no shard of a profile (profile-dataset --shard writes them)"
-    if not line.startswith(b"{") or b'"voxplan_shard"' not in line[:100]:
+    if not _begins_a_shard(line):
         raise ShardError(not_one)
     try:
         head = ShardHead.model_validate_json(line)

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 from .completion import SHELLS, PrintCompletion
+
+
+def existing_place(text: str) -> Path:
+    """A path; an empty one, as from a shell's variable that is not set, would mean the folder at hand."""
+    if not text.strip():
+        msg = "is empty (from a variable that is not set?); write . for the folder you are in"
+        raise argparse.ArgumentTypeError(msg)
+    return Path(text)
 
 
 class Parser(argparse.ArgumentParser):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from voxplan.profiling.report.console import safe_console, say, say_json
 
 from .data_options import data_options
+from .error_line import error_line
 from .plan_arguments import DIFF, PROGRAM, build_diff_parser, build_parser, check_usage
 from .report_option import write_plans_report
 
@@ -152,6 +153,8 @@ def _profile(arguments: argparse.Namespace) -> Path:
     if profile(command) != EXIT_OK:
         msg = f"{arguments.source}: could not be profiled, so there is nothing to plan"
         raise ValueError(msg)
+    if not (arguments.quiet or arguments.json):
+        say(f"profiled: {path}")
     return path
 
 
@@ -280,6 +283,10 @@ def _diff(arguments: argparse.Namespace) -> int:
     from voxplan.planning.report import print_differences
     from voxplan.plans.document import read_document
 
+    for path in (arguments.before, arguments.after):
+        if not path.is_file():
+            msg = f"{path}: no such file"
+            raise ValueError(msg)
     found = differences(read_document(arguments.before), read_document(arguments.after))
     print_differences(found, _console())
     return EXIT_OK
@@ -290,9 +297,9 @@ def _report(error: Exception, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     expected = isinstance(error, ValueError | OSError | RuntimeError)
-    what = str(error) if expected else f"{type(error).__name__}: {error}"
+    what = error_line(error) if expected else f"{type(error).__name__}: {error_line(error)}"
     hint = "" if expected or debug else " (this is a bug; --debug shows the traceback)"
-    say(f"{PROGRAM}: {' '.join(what.split())}{hint}", sys.stderr)
+    say(f"{PROGRAM}: {what}{hint}", sys.stderr)
     return EXIT_USAGE if isinstance(error, ValueError | OSError) else EXIT_FAILED
 
 

@@ -20,13 +20,15 @@ from typing import TYPE_CHECKING, cast
 
 from voxplan.profiling.report.console import say
 
-from .parser import Parser
+from .error_line import error_line
+from .parser import Parser, existing_place
 from .profile_again import own_globs, state_before
 from .profile_cluster import add_cluster_options, check_cluster_usage, chosen_backend, name_shard
 from .profile_output import (
     DEFAULT_OUTPUT,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
+    fingerprint_output_problem,
     foreign_output,
     make_progress,
     tell,
@@ -53,7 +55,8 @@ examples:
 Images and labels are paired by name: the names without suffix must be equal,
 or equal without the image's trailing channel number (_0000), or without a word
 such as img/image/raw and label/seg/mask at either end. A single image and a
-single label map are a pair whatever their names.
+single label map are a pair whatever their names. Files that a glob names are
+volumes of their own; a folder of numbered slices is one volume.
 A killed run goes on where it stopped: run the same command again.
 """
 
@@ -90,7 +93,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.subcommands = {MERGE: merge_parser}
     parser.add_argument(
-        "data", nargs="?", type=Path, metavar="DATA", help="a data folder or a single volume file"
+        "data",
+        nargs="?",
+        type=existing_place,
+        metavar="DATA",
+        help="a data folder, a single volume file, or the address of a Zarr store",
     )
     where = parser.add_argument_group("where the data lie")
     where.add_argument("--images", metavar="PLACE", help="folder, file or quoted glob of the images")
@@ -117,7 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--spacing-order", choices=("zyx", "xyz"), default="zyx", help="in attributes, sidecars"
     )
     reading.add_argument(
-        "--ignore-label", type=int, metavar="VALUE", help="label value that counts as nothing"
+        "--ignore-label", type=int, metavar="VALUE", help="label of voxels nobody has annotated, e.g. 255"
     )
     running = parser.add_argument_group("running")
     running.add_argument(
@@ -190,7 +197,11 @@ def _size(text: str) -> int:
     if match is None or not float(match[1]):
         msg = f"{text!r} is not a size such as 512M or 2G"
         raise argparse.ArgumentTypeError(msg)
-    return int(float(match[1]) * BYTES[match[2]])
+    count = int(float(match[1]) * BYTES[match[2]])
+    if count < 2**20:
+        msg = f"{text!r} is {count} bytes, in which nothing can be read; write e.g. 512M or 2G"
+        raise argparse.ArgumentTypeError(msg)
+    return count
 
 
 def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -286,7 +297,7 @@ def _kind_and_place(
 def _check_usage(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """What argparse cannot see; ends the program with status 2."""
     if arguments.data is None and arguments.images is None:
-        parser.error("give a data folder, a volume file, or --images (see --help)")
+        parser.error("give a data folder, a volume file, or --images")
     from voxplan.profiling.formats.address import address_text, lives_in_a_process, place_exists
 
     if arguments.data is not None and not place_exists(arguments.data):
@@ -295,11 +306,8 @@ def _check_usage(arguments: argparse.Namespace, parser: argparse.ArgumentParser)
         if place is not None and lives_in_a_process(place):
             why = "what lies in memory is not there for another program; write it to a folder"
             parser.error(f"{address_text(place)}: {why}")
-    output: Path = arguments.output
-    if output.is_dir():
-        parser.error(f"--output {output}: is a folder; name the file, e.g. {output / 'fingerprint.json'}")
-    if not output.absolute().parent.is_dir():
-        parser.error(f"--output {output}: the folder {output.parent} does not exist")
+    if (problem := fingerprint_output_problem(arguments.output)) is not None:
+        parser.error(problem)
     check_cluster_usage(arguments, parser)
     if (problem := report_problem(arguments)) is not None:
         parser.error(problem)
@@ -340,8 +348,10 @@ def _report(error: Exception, *, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     known = isinstance(error, FormatError | OSError | ValueError | RuntimeError)
-    text = str(error) if known else f"{type(error).__name__}: {error} (a defect; --debug shows where)"
-    say(f"profile-dataset: error: {' '.join(text.split())}", sys.stderr)
+    text = error_line(error)
+    if not known:
+        text = f"{type(error).__name__}: {text} (a defect; --debug shows where)"
+    say(f"profile-dataset: error: {text}", sys.stderr)
     return EXIT_FAILED
 
 

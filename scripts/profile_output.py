@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from voxplan.profiling.report.console import safe_console, say, say_json
 
+from .output_option import output_problem
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -102,6 +104,17 @@ def tell_nothing_profiled(error: NothingProfiledError, arguments: argparse.Names
     return EXIT_FAILED
 
 
+def fingerprint_output_problem(output: Path) -> str | None:
+    """What is wrong with the file that a fingerprint, or a shard of one, is to be written to."""
+    from voxplan.profiling.fingerprint import described_dataset
+    from voxplan.profiling.shard_file import is_shard
+
+    def is_own(path: Path) -> bool:
+        return is_shard(path) or described_dataset(path) is not None
+
+    return output_problem(output, "fingerprint.json", "fingerprint", is_own)
+
+
 def foreign_output(output: Path, dataset: DiscoveredDataset) -> str | None:
     """Why a file that the user did not name must not be written: it holds something else.
 
@@ -112,12 +125,10 @@ def foreign_output(output: Path, dataset: DiscoveredDataset) -> str | None:
     if output is not DEFAULT_OUTPUT or not output.exists():
         return None
     known = described_dataset(output)
+    if known is None or (known.name, known.root) == (dataset.name, dataset.place):
+        return None
     remedy = f"name another file, e.g. -o {dataset.name}.json, or replace it with -o {output}"
-    if known is None:
-        return f"{output} exists and is no fingerprint: {remedy}"
-    if (known.name, known.root) != (dataset.name, dataset.place):
-        return f"{output} is the fingerprint of {known.name} in {known.root}: {remedy}"
-    return None
+    return f"{output} is the fingerprint of {known.name} in {known.root}: {remedy}"
 
 
 def _print_json(fingerprint: Fingerprint, arguments: argparse.Namespace) -> None:

@@ -12,7 +12,15 @@ from voxplan.profiling.report.console import say, say_json
 
 from .parser import Parser
 from .profile_cluster import chosen_backend
-from .profile_output import EXIT_FAILED, EXIT_OK, make_console, make_progress, tell, tell_nothing_profiled
+from .profile_output import (
+    EXIT_FAILED,
+    EXIT_OK,
+    fingerprint_output_problem,
+    make_console,
+    make_progress,
+    tell,
+    tell_nothing_profiled,
+)
 from .report_option import add_report_option, report_problem, write_dataset_report
 
 if TYPE_CHECKING:
@@ -84,12 +92,10 @@ def merge_parser() -> argparse.ArgumentParser:
 def run_merge(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Merge, save, report; the exit status."""
     output: Path = arguments.output
-    if output.is_dir():
-        parser.error(f"--output {output}: is a folder; name the file, e.g. {output / 'fingerprint.json'}")
-    if not output.absolute().parent.is_dir():
-        parser.error(f"--output {output}: the folder {output.parent} does not exist")
     if output.resolve() in {path.resolve() for path in arguments.shards}:
         parser.error(f"--output {output}: is one of the shards")
+    if (problem := fingerprint_output_problem(output)) is not None:
+        parser.error(problem)
     if (problem := report_problem(arguments)) is not None:
         parser.error(problem)
     from voxplan.profiling.combine import NothingProfiledError

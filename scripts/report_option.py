@@ -33,6 +33,8 @@ def report_problem(arguments: argparse.Namespace) -> str | None:
         return f"--report {report}: is a folder; name the file, e.g. {report / 'report.html'}"
     if not report.absolute().parent.is_dir():
         return f"--report {report}: the folder {report.parent} does not exist"
+    if report.absolute() == arguments.output.absolute():
+        return f"--report {report}: is what --output names too; give the two files different names"
     return None
 
 

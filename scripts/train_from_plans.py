@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from voxplan.profiling.report.console import say
 
-from .parser import Parser
+from .error_line import error_line
+from .parser import Parser, existing_place
 from .training_progress import dice_text, show_progress
 
 if TYPE_CHECKING:
@@ -33,11 +34,14 @@ CHECKPOINT = "checkpoint.pt"
 
 EPILOG = """\
 examples:
-  train-from-plans plans.json --plan unet/3d_fullres --data Dataset501_Heads --steps 1000
-  train-from-plans plans.json --data vnc.h5 --image-key volumes/raw --label-key volumes/labels/mitochondria \\
-      --steps 60 -o trained
-  train-from-plans plans.json --data Dataset501_Heads --steps 500 --resume trained/checkpoint.pt
-  train-from-plans --config auto_config.yaml data.batch_size=2 --data Dataset501_Heads --steps 1000
+  train-from-plans plans.json --plan unet/3d_fullres \\
+      --data Dataset501_Heads --steps 1000
+  train-from-plans plans.json --data vnc.h5 --image-key volumes/raw \\
+      --label-key volumes/labels/mitochondria --steps 60 -o trained
+  train-from-plans plans.json --data Dataset501_Heads --steps 500 \\
+      --resume trained/checkpoint.pt
+  train-from-plans --config auto_config.yaml data.batch_size=2 \\
+      --data Dataset501_Heads --steps 1000
 """
 
 
@@ -54,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug:
             traceback.print_exc()
         else:
-            text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-            say(f"train-from-plans: {text or type(error).__name__}", sys.stderr)
+            text = str(error.args[0]) if isinstance(error, KeyError) and error.args else error_line(error)
+            say(f"train-from-plans: {text}", sys.stderr)
         return EXIT_FAILED
 
 
@@ -63,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = Parser(
         prog="train-from-plans",
-        description="Train a planned network: patches, loss, optimizer and schedule as the plan says.",
+        description="Train a planned network: patches, loss, optimizer, schedule as the plan says.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -75,7 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--plan", metavar="NAME", help="which plan (default: the recommended one)")
     where = parser.add_argument_group("where the data lie, as for profile-dataset")
-    where.add_argument("--data", type=Path, metavar="DATA", help="a data folder or a single volume file")
+    where.add_argument(
+        "--data", type=existing_place, metavar="DATA", help="a data folder or a single volume file"
+    )
     where.add_argument("--images", metavar="PLACE", help="folder, file or quoted glob of the images")
     where.add_argument("--labels", metavar="PLACE", help="folder, file or quoted glob of the label maps")
     where.add_argument("--image-key", metavar="KEY", help="data set of the image in HDF5 and Zarr files")

@@ -38,8 +38,9 @@ class PairLayout(Layout):
         listing = Listing(root, request.exclude)
         found_images = volumes_of_pattern(images, listing)
         if not found_images.volumes and not listing.failures:
-            msg = f"{images}: no volume found here; give a folder, a file or a quoted glob of volume files"
-            raise FormatError(msg, kind="empty")
+            raise _nothing_at(
+                images, request, "no volume", "give a folder, a file or a quoted glob of volume files"
+            )
         notes = [*found_images.notes]
         if request.data is not None and (request.data / "dataset.json").is_file():
             notes.append(
@@ -56,8 +57,8 @@ class PairLayout(Layout):
         else:
             found_labels = volumes_of_pattern(labels, listing)
             if not found_labels.volumes and not listing.failures:
-                msg = f"{labels}: no label volume found here; leave --labels out to profile without labels"
-                raise FormatError(msg, kind="empty")
+                remedy = "--labels none profiles without labels"
+                raise _nothing_at(labels, request, "no label volume", remedy)
             notes += found_labels.notes
             label_volumes, label_failures = with_label_keys(found_labels.volumes, request.label_key)
             cases, unpaired = pair(image_volumes, label_volumes)
@@ -84,6 +85,16 @@ class PairLayout(Layout):
             labels_here = None if request.labels is None else below_data(request.data, request.labels)
             return images, labels_here, common_root(str(request.data), images, labels_here)
         return request.images, request.labels, common_root(request.images, request.labels)
+
+
+def _nothing_at(place: str, request: LayoutRequest, what: str, remedy: str) -> FormatError:
+    """Why there is nothing: the place is not there, all of it is excluded, or it holds no volumes."""
+    if not is_address(place) and not glob.has_magic(place) and not Path(place).exists():
+        return FormatError(f"{place}: no such file or folder", kind="empty")
+    left_out = [pattern for pattern in request.exclude if not pattern.startswith("/")]
+    if left_out:
+        remedy = f"perhaps --exclude ({' '.join(left_out)}) leaves all out; {remedy}"
+    return FormatError(f"{place}: {what} found here; {remedy}", kind="empty")
 
 
 def below_data(data: Path, place: str) -> str:

@@ -28,3 +28,24 @@ def test_one_line(
     (line,) = said.err.splitlines()
     assert line.startswith(f"{name}: error: ")
     assert f"{name} --help" in line
+
+
+@pytest.mark.parametrize(("name", "main"), MAINS.items())
+@pytest.mark.parametrize("words", [["--help"], ["diff", "--help"], ["merge", "--help"]])
+def test_help_fits_eighty_columns_and_explains_every_option(
+    name: str,
+    main: Callable[[Sequence[str]], int],
+    words: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+    body = text[text.index("options:") :].splitlines()
+    for place, line in enumerate(body):
+        if line.startswith("  -") and len(line.split("  ")) < 3:  # no help beside it
+            assert body[place + 1].startswith("        "), f"{name}: nothing is said of {line.strip()}"

@@ -1,0 +1,26 @@
+"""What ``-o FILE`` may name: a new file, or one of the program's own. Other files are never replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+
+def output_problem(output: Path, name: str, what: str, is_own: Callable[[Path], bool]) -> str | None:
+    """What is wrong with an output file; None if nothing is.
+
+    Args:
+        output: the file that is to be written.
+        name: a file name for the example, ``plans.json``.
+        what: what the program writes, ``plans file``.
+        is_own: whether a file that is there is such a one. An empty file may always be replaced.
+    """
+    if output.is_dir():
+        return f"--output {output}: is a folder; name the file, e.g. {output / name}"
+    if not output.absolute().parent.is_dir():
+        return f"--output {output}: the folder {output.parent} does not exist"
+    if output.exists() and not output.is_file():
+        return f"--output {output}: is a device or a pipe; name a file, e.g. {name}"
+    if output.is_file() and output.stat().st_size and not is_own(output):
+        return f"--output {output}: exists and is no {what}; name another file, or remove this one first"
+    return None
