@@ -15,6 +15,7 @@ from .fingerprint import (
     Labels,
     Provenance,
 )
+from .formats.base import TIME_POINTS
 from .labels import LabelTable, object_statistics, propose_label_kind
 from .layouts.assemble import sorted_failures
 from .layouts.base import DiscoveredDataset
@@ -22,6 +23,9 @@ from .outliers import DataSet, common_clipping, find_outliers
 from .outliers.geometry import usual_channels
 from .results import Column, Result
 from .summary import class_frequencies, named, summarize
+
+IGNORE_MARKS = (255, 65535)
+"""Largest values of uint8 and uint16: marks of what is not to be trained on (PASCAL VOC, Cityscapes: 255)."""
 
 
 class NothingProfiledError(ValueError):
@@ -71,7 +75,7 @@ def assemble_fingerprint(
     labels, label_warnings = _labels(dataset, results, declared)
     cases = tuple(_for_kind(result, labels.kind) for result in results)
     channels = usual_channels(Counter(len(case.channels) for case in cases))
-    warnings = [*dataset.warnings, *label_warnings]
+    warnings = [*dataset.warnings, *label_warnings, *(() if dataset.channel_names else _time_series(cases))]
     if (clipped := common_clipping(DataSet(cases))) is not None:
         warnings.append(clipped)
     semantic = labels.kind == "semantic"
@@ -164,8 +168,29 @@ def _labels(
     else:
         classes = {"background": (0,)}
         classes |= {f"class_{value}": (value,) for value in sorted(values) if value > 0}
+        warnings += _like_an_ignore_label(sorted(value for value in values if value > 0))
     labels = Labels(kind=kind, proposed=proposed, reason=reason, classes=classes, ignore=declared.ignore)
     return labels, warnings
+
+
+def _like_an_ignore_label(values: Sequence[int]) -> list[str]:
+    """A remark where the last of the classes' values (ascending) is the mark of what nobody has annotated."""
+    *others, last = values or (0,)
+    if last not in IGNORE_MARKS or not others or others != list(range(1, len(others) + 1)):
+        return []
+    beside = "1" if len(others) == 1 else f"1 to {others[-1]}"
+    return [
+        f"label value {last} beside {beside}: taken for a class; if it marks voxels that nobody has "
+        f"annotated, say --ignore-label {last}"
+    ]
+
+
+def _time_series(cases: Sequence[CaseFingerprint]) -> list[str]:
+    """A remark where readers took time points for channels, since a file says no better."""
+    ids = [case.id for case in cases if any(TIME_POINTS in warning for warning in case.warnings)]
+    if not ids:
+        return []
+    return [f"{TIME_POINTS} in {named(ids)}: cut the series into volumes if one point in time is one image"]
 
 
 def _kind(

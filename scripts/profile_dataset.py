@@ -55,8 +55,9 @@ examples:
 Images and labels are paired by name: the names without suffix must be equal,
 or equal without the image's trailing channel number (_0000), or without a word
 such as img/image/raw and label/seg/mask at either end. A single image and a
-single label map are a pair whatever their names. Files that a glob names are
-volumes of their own; a folder of numbered slices is one volume.
+single label map are a pair whatever their names, also in a sub-folder of each
+case. Files that a glob names are volumes of their own; a folder of numbered
+slices is one volume.
 A killed run goes on where it stopped: run the same command again.
 """
 

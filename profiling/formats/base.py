@@ -45,6 +45,8 @@ def unicode_text(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
+TIME_POINTS = "time points are read as channels"
+"""What a reader says of a file whose fourth axis is time, after their number."""
 LONGEST_MESSAGE = 1200
 """Characters; what a header holds may be quoted, and be a million characters long."""
 

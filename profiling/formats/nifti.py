@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .axes import AxisOrder, check_region
-from .base import Reader, ReadOptions, Region, Spacing, Volume, VolumeHeader, VolumeSource
+from .base import TIME_POINTS, Reader, ReadOptions, Region, Spacing, Volume, VolumeHeader, VolumeSource
 from .contiguous import ContiguousVoxels
 from .gzip_stream import GzipStream
 from .nifti_header import HEADER_BYTES, NiftiHeader, parse_header
@@ -102,7 +102,7 @@ def _volume_header(
     if directions is not None and not is_orthonormal(directions):
         warnings.append("the affine is not orthonormal (sheared axes): the grid is read as stored")
     if len(header.dims) > 3 and header.dims[3] > 1:
-        warnings.append(f"4-D: {header.dims[3]} time points are read as channels")
+        warnings.append(f"4-D: {header.dims[3]} {TIME_POINTS}")
     _, y, x = axes.shape
     return VolumeHeader(
         shape=axes.shape,

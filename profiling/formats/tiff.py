@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .axes import AxisOrder, check_region, choose_axes
-from .base import FormatError, Reader, ReadOptions, Region, Volume, VolumeHeader, VolumeSource
+from .base import TIME_POINTS, FormatError, Reader, ReadOptions, Region, Volume, VolumeHeader, VolumeSource
 from .contiguous import ContiguousVoxels, to_native
 from .damage import damage_named
 from .spacing import resolve_spacing
@@ -261,7 +261,7 @@ def _axes(
             )
             letters[i] = "z"
     elif "t" in letters and shape[letters.index("t")] > 1:
-        doubts.append(f"{shape[letters.index('t')]} time points are read as channels")
+        doubts.append(f"{shape[letters.index('t')]} {TIME_POINTS}")
     if "y" not in letters or "x" not in letters:
         msg = f"{where}: axes {series.axes} of shape {shape} are no image"
         raise FormatError(msg, kind="unsupported")

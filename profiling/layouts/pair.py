@@ -15,7 +15,7 @@ from .keyed import with_image_keys, with_label_keys
 from .listing import Listing, is_plain_folder
 from .pairing import channels_of_cases, note_of_only_pair, pair
 from .slices import slice_stack
-from .volumes import Found, fixed_part, volumes_of_pattern
+from .volumes import Found, fixed_part, unstack, volumes_of_pattern
 
 IMAGE_FOLDERS = ("imagesTr", "images", "image", "imgs", "img", "raw", "volumes", "im")
 LABEL_FOLDERS = ("labelsTr", "labels", "label", "segmentations", "segmentation", "seg", "masks", "mask", "gt")
@@ -41,12 +41,15 @@ class PairLayout(Layout):
             raise _nothing_at(
                 images, request, "no volume", "give a folder, a file or a quoted glob of volume files"
             )
-        notes = [*found_images.notes]
-        if request.data is not None and (request.data / "dataset.json").is_file():
-            notes.append(
-                f"{request.data / 'dataset.json'}: has neither file_ending nor lists of files, so that it is "
-                "not used: cases are found by file names, classes by their values"
-            )
+        found_labels = Found()
+        if labels is not None and request.use_labels:
+            found_labels = volumes_of_pattern(labels, listing)
+            if not found_labels.volumes and not listing.failures:
+                remedy = "--labels none profiles without labels"
+                raise _nothing_at(labels, request, "no label volume", remedy)
+            unstack(found_images, found_labels)
+            unstack(found_labels, found_images)
+        notes = [*found_images.notes, *_note_of_unused_json(request), *found_labels.notes]
         image_volumes, failures = with_image_keys(found_images.volumes, request.image_key)
         if labels is None or not request.use_labels:
             cases = channels_of_cases(image_volumes)
@@ -55,11 +58,6 @@ class PairLayout(Layout):
             elif any(len(case.images) > 1 for case in cases):
                 notes.append("names end in channel numbers (_0000, _0001, ...): read as channels of one case")
         else:
-            found_labels = volumes_of_pattern(labels, listing)
-            if not found_labels.volumes and not listing.failures:
-                remedy = "--labels none profiles without labels"
-                raise _nothing_at(labels, request, "no label volume", remedy)
-            notes += found_labels.notes
             label_volumes, label_failures = with_label_keys(found_labels.volumes, request.label_key)
             cases, unpaired = pair(image_volumes, label_volumes)
             _refuse_loose_slices(cases, found_images, found_labels)
@@ -85,6 +83,16 @@ class PairLayout(Layout):
             labels_here = None if request.labels is None else below_data(request.data, request.labels)
             return images, labels_here, common_root(str(request.data), images, labels_here)
         return request.images, request.labels, common_root(request.images, request.labels)
+
+
+def _note_of_unused_json(request: LayoutRequest) -> list[str]:
+    """What to say of a dataset.json that does not describe a layout."""
+    if request.data is None or not (request.data / "dataset.json").is_file():
+        return []
+    return [
+        f"{request.data / 'dataset.json'}: has neither file_ending nor lists of files, so that it is "
+        "not used: cases are found by file names, classes by their values"
+    ]
 
 
 def _nothing_at(place: str, request: LayoutRequest, what: str, remedy: str) -> FormatError:

@@ -10,6 +10,7 @@ Names are paths below the folder, or below the fixed part of the glob, without t
 3. Or be equal once a word that says what the file is (:data:`IMAGE_WORDS`, :data:`LABEL_WORDS`, any case) is
    dropped from the start or the end of the file's name too: ``img_07``/``seg_07``, ``07-raw``/``07-labels``,
    ``case1/image``/``case1/label``. The word is set off by ``_``, ``-``, ``.``, a space or a digit.
+4. Or, in sub-folders, be the only image and the only label of one: ``case1/T1``/``case1/seg``.
 
 The first rule that pairs every file is used; if none does, the one that pairs the most. What it leaves over,
 and what it would pair in two ways, are failures that name the file.
@@ -101,10 +102,20 @@ def _label_stem(name: str) -> str:
     return drop_word(name, LABEL_WORDS)
 
 
+def _folder_of_image(name: str) -> str:
+    return name.rpartition("/")[0] or f"/image/{name}"  # without a sub-folder it is no other's neighbour
+
+
+def _folder_of_label(name: str) -> str:
+    return name.rpartition("/")[0] or f"/label/{name}"
+
+
+_BY_FOLDER = _Rule(_folder_of_image, _folder_of_label, channels=False)
 _RULES = (
     _Rule(_same, _same, channels=False),
     _Rule(_without_channel, _same, channels=True),
     _Rule(_image_stem, _label_stem, channels=True),
+    _BY_FOLDER,
 )
 
 
@@ -121,20 +132,30 @@ def pair(
     if len(images) == 1 and len(labels) == 1:
         only = CaseSource(id=images[0].name, images=(images[0].source,), label=labels[0].source)
         return [only], []
-    attempts: list[_Attempt] = []
-    for rule in _RULES:
-        attempt = _apply(rule, images, labels)
-        if not attempt.failures:
-            return attempt.cases, []
-        attempts.append(attempt)
-    best = max(attempts, key=lambda attempt: len(attempt.cases))
+    _, best = _best(images, labels)
     return best.cases, best.failures
 
 
+def _best(images: Sequence[NamedVolume], labels: Sequence[NamedVolume]) -> tuple[_Rule, _Attempt]:
+    """The first rule that pairs every file, else the first of those that pair the most."""
+    attempts: list[tuple[_Rule, _Attempt]] = []
+    for rule in _RULES:
+        attempt = _apply(rule, images, labels)
+        if not attempt.failures:
+            return rule, attempt
+        attempts.append((rule, attempt))
+    return max(attempts, key=lambda attempt: len(attempt[1].cases))
+
+
 def note_of_only_pair(images: Sequence[NamedVolume], labels: Sequence[NamedVolume]) -> list[str]:
-    """What to tell the user where one image and one label were paired although no rule of names says so."""
+    """What to tell the user where an image and a label were paired although their names do not say so."""
     if len(images) != 1 or len(labels) != 1:
-        return []
+        rule, found = _best(images, labels)
+        if rule is not _BY_FOLDER or not found.cases:
+            return []
+        case = found.cases[0]
+        named = f"{case.images[0].name} and {case.label.name if case.label else None}"
+        return [f"{named}: paired as the only image and the only label of their folder, as in the others"]
     if any(rule.image(images[0].name) == rule.label(labels[0].name) for rule in _RULES):
         return []
     return [
@@ -183,7 +204,7 @@ def _apply(rule: _Rule, images: Sequence[NamedVolume], labels: Sequence[NamedVol
         elif not matching:
             attempt.failures += [_unpaired(image, "image", "label", labels) for image in group]
         else:
-            attempt.failures.append(_ambiguous(key, group, matching))
+            attempt.failures.append(_ambiguous(key, group, matching, by_folder=rule is _BY_FOLDER))
     for key, matching in by_label.items():
         if key not in by_image:
             attempt.failures += [_unpaired(label, "label", "image", images) for label in matching]
@@ -201,7 +222,8 @@ def _in_channel_order(group: Sequence[NamedVolume]) -> tuple[VolumeSource, ...] 
 
 
 def _unpaired(volume: NamedVolume, what: str, other: str, others: Sequence[NamedVolume]) -> Failure:
-    example = f" (the first of {len(others)} {other}s is called {others[0].name!r})" if others else ""
+    which = f"the only {other}" if len(others) == 1 else f"the first of {len(others)} {other}s"
+    example = f" ({which} is called {others[0].name!r})" if others else ""
     reason = (
         f"{volume.source.name}: no {other} has the name of this {what}, {volume.name!r}{example}; "
         "rename one of them, or leave the file out with --exclude"
@@ -209,11 +231,18 @@ def _unpaired(volume: NamedVolume, what: str, other: str, others: Sequence[Named
     return Failure(id=volume.name, files=(volume.source.name,), kind="unpaired", reason=reason)
 
 
-def _ambiguous(key: str, images: Sequence[NamedVolume], labels: Sequence[NamedVolume]) -> Failure:
+def _ambiguous(
+    key: str, images: Sequence[NamedVolume], labels: Sequence[NamedVolume], *, by_folder: bool
+) -> Failure:
     files = tuple(volume.source.name for volume in (*images, *labels))
+    counted = f"{_counted(len(images), 'image')} and {_counted(len(labels), 'label')}"
     reason = (
-        f"{files[0]}: cannot tell which image and label belong together: {len(images)} images and "
-        f"{len(labels)} labels are called {key!r} ({', '.join(files)}); rename them, or leave some out "
-        "with --exclude"
+        f"{files[0]}: cannot tell which image and label belong together: {counted} "
+        f"{'lie in' if by_folder else 'are called'} {key!r} ({', '.join(files)}); rename them, or leave some "
+        "out with --exclude"
     )
     return Failure(id=key or images[0].name, files=files, kind="ambiguous", reason=reason)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")

@@ -16,6 +16,9 @@ from .dicom import series_in
 from .listing import MAX_DEPTH, Listing, is_plain_folder
 from .slices import slice_stack
 
+STACK_HINT = "if they are images of their own, name them by a glob,"
+"""For 2D data; the glob follows."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedVolume:
@@ -91,6 +94,20 @@ def volumes_of_pattern(pattern: str, listing: Listing) -> Found:
     return found
 
 
+def unstack(found: Found, other: Found) -> None:
+    """Make one stack the images that it is made of, where the other side has as many volumes.
+
+    Colour images, say, are no stack, and their numbered masks in grey look like one.
+    """
+    if len(found.volumes) != 1 or not 1 < len(found.volumes[0].source.paths) == len(other.volumes):
+        return
+    paths = found.volumes[0].source.paths
+    if slice_stack(paths) is None:
+        return
+    found.volumes = [_named(path, path.parent) for path in paths]
+    found.notes = [note for note in found.notes if STACK_HINT not in note]
+
+
 def fixed_part(pattern: str) -> Path:
     """The folder of a glob that stands before its first wildcard."""
     parts: list[str] = []
@@ -121,7 +138,7 @@ def _folder_as_volume(
     name = folder.name if folder == base else os.path.relpath(folder, base).replace(os.sep, "/")
     stack = slice_stack(files)
     if stack is not None:
-        notes.append(f"{folder}: {stack.note}")
+        notes.append(f"{folder}: {stack.note}; {STACK_HINT} '{folder}/*{stack.paths[0].suffix}'")
         yield NamedVolume(name=name, source=VolumeSource(paths=stack.paths))
         return
     series = series_in(folder, files)

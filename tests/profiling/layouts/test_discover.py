@@ -182,7 +182,10 @@ def test_image_and_label_folders(tmp_path: Path) -> None:
 def test_globs_over_case_folders(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{case}/{what}.nrrd" for case in ("p1", "p2") for what in ("ct", "seg", "dose")))
     dataset = discover(None, images=str(tmp_path / "*/ct.nrrd"), labels=str(tmp_path / "*/seg.nrrd"))
-    assert kinds(dataset), "ct is no word for images: names must say so"
+    assert ids(dataset) == ["p1", "p2"], "the only two of their folder that the globs name"
+    assert any("only label of their folder" in note for note in dataset.warnings)
+    all_files = discover(tmp_path)
+    assert not all_files.cases, "ct or dose?"
     named = discover(None, images=str(tmp_path / "p1/ct.nrrd"), labels=str(tmp_path / "p1/seg.nrrd"))
     assert ids(named) == ["ct"]
     touch(tmp_path / "two", *(f"{case}/{what}.nrrd" for case in ("p1", "p2") for what in ("img", "seg")))

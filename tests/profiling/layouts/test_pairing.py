@@ -13,6 +13,7 @@ from voxplan.profiling.layouts.pairing import (
     channels_of_cases,
     drop_word,
     is_label_name,
+    note_of_only_pair,
     pair,
 )
 from voxplan.profiling.layouts.volumes import NamedVolume
@@ -44,6 +45,8 @@ def paired(images: list[str], labels: list[str]) -> dict[str, tuple[list[str], s
         (["Image_1", "Image_2"], ["GT_1", "GT_2"], {"1", "2"}),
         (["c1/image", "c2/image"], ["c1/label", "c2/label"], {"c1", "c2"}),
         (["whatever"], ["unlike"], {"whatever"}),
+        (["c1/T1", "c2/T1"], ["c1/seg", "c2/seg"], {"c1", "c2"}),
+        (["a/p1/scan", "a/p2/other"], ["a/p1/gt", "a/p2/labels"], {"a/p1", "a/p2"}),
     ],
 )
 def test_names_that_belong_together(images: list[str], labels: list[str], ids: set[str]) -> None:
@@ -99,3 +102,29 @@ def test_numbered_scans_are_not_channels() -> None:
     grouped = channels_of_cases(volumes("a_0000", "a_0001", "b_0001", "b_0000"))
     assert grouped is not None
     assert [(case.id, len(case.images)) for case in grouped] == [("a", 2), ("b", 2)]
+
+
+def test_a_folder_pairs_only_what_is_alone_in_it() -> None:
+    cases, failures = pair(volumes("c1/T1", "c2/T1", "c2/T2", "c3/T1"), volumes("c1/seg", "c2/seg"))
+    assert [case.id for case in cases] == ["c1"]
+    assert {(failure.id, failure.kind) for failure in failures} == {
+        ("c2", "ambiguous"),
+        ("c3/T1", "unpaired"),
+    }
+    cases, failures = pair(volumes("T1", "T2"), volumes("seg", "mask"))
+    assert not cases, "the folder that all lie in says nothing"
+    assert {failure.kind for failure in failures} == {"unpaired"}
+
+
+def test_names_come_before_folders() -> None:
+    assert paired(["a/x", "b/y"], ["a/x", "b/y"]) == {
+        "a/x": (["x"], "x"),
+        "b/y": (["y"], "y"),
+    }
+
+
+def test_pairs_by_folder_are_remarked() -> None:
+    (note,) = note_of_only_pair(volumes("c1/T1", "c2/T1"), volumes("c1/seg", "c2/seg"))
+    why = "paired as the only image and the only label of their folder, as in the others"
+    assert note == f"c1/T1.tif and c1/seg.tif: {why}"
+    assert note_of_only_pair(volumes("a", "b"), volumes("a", "b")) == []
