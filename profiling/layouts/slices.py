@@ -1,4 +1,4 @@
-"""A folder of slices: single-page TIFF, PNG or JPEG files that are one volume along Z.
+"""A folder of slices: single-page TIFF or PNG files that are one volume along Z.
 
 The files of a folder are one volume when all of them have one suffix among :data:`SLICE_SUFFIXES`, their
 names differ only in a number (``00.tif``, ``slice_012.png``), every page count that is looked at is one,
@@ -18,7 +18,7 @@ from ..formats.base import FormatError, VolumeSource
 from .listing import natural_key
 
 TIFF_SUFFIXES = (".tif", ".tiff")
-SLICE_SUFFIXES = (*TIFF_SUFFIXES, ".png", ".jpg", ".jpeg", ".bmp")
+SLICE_SUFFIXES = (*TIFF_SUFFIXES, ".png")
 LOOKED_AT = 9
 """Headers read to decide, spread over the folder; the reader checks every slice when the volume is read."""
 

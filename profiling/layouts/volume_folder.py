@@ -5,14 +5,22 @@ A container (HDF5, Zarr) with a label map of its own is a case by itself; only t
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from pathlib import Path
+
 from ..fingerprint import Failure
 from ..formats.address import address_text, is_address
 from ..formats.base import CaseSource, FormatError
 from .assemble import assemble
 from .base import DiscoveredDataset, Layout, LayoutRequest
 from .keyed import cases_of_containers, with_image_keys, with_label_keys
+from .listing import is_hidden
 from .pairing import channels_of_cases, is_label_name, note_of_only_pair, pair
 from .volumes import Found, NamedVolume, data_name, volumes_of_data
+
+SHOWN_SUFFIXES = 5
+"""Of files that are no volumes, where there are no others."""
 
 
 class VolumeFolderLayout(Layout):
@@ -31,8 +39,8 @@ class VolumeFolderLayout(Layout):
         found, listing = volumes_of_data(data, request.exclude)
         if not found.volumes and not listing.failures:
             msg = (
-                f"{data}: no volume found here (NIfTI, NRRD, MHA, DICOM, HDF5, TIFF, PNG slices, Zarr); "
-                "give the folder that holds the volumes, or --images and --labels"
+                f"{data}: no volume found here (NIfTI, NRRD, MHA, DICOM, HDF5, TIFF, PNG, Zarr)"
+                f"{_what_lies_in(data)}; give the folder that holds the volumes, or --images and --labels"
             )
             if is_address(data):
                 msg = f"{address_text(data)}: no Zarr store found here; other formats are read from folders"
@@ -67,6 +75,16 @@ class VolumeFolderLayout(Layout):
             notes=notes,
             name=data_name(data),
         )
+
+
+def _what_lies_in(folder: Path) -> str:
+    """``, only .jpg (12), .txt (1)``: the suffixes of files that are no volumes, the most frequent first."""
+    if not folder.is_dir():
+        return ""
+    files = (entry.name for entry in os.scandir(folder) if entry.is_file() and not is_hidden(entry.name))
+    counts = Counter(Path(name).suffix.lower() or "without suffix" for name in files)
+    shown = ", ".join(f"{suffix} ({count})" for suffix, count in counts.most_common(SHOWN_SUFFIXES))
+    return f", only {shown}" if shown else ""
 
 
 def _superfluous(label: NamedVolume, own: CaseSource) -> Failure:

@@ -243,7 +243,7 @@ def _plain_table() -> Table:
 def _numbers_table(first: str, *columns: str) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     table.add_column(first, style="cyan", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right", overflow="fold")

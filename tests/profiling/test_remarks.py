@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from voxplan.profiling.case import ProfileOptions
 from voxplan.profiling.extract import profile_dataset
 from voxplan.profiling.fingerprint import Fingerprint
+from voxplan.profiling.formats.base import FormatError
 from voxplan.profiling.layouts import discover
 
 SHAPE = (4, 20, 24)
@@ -123,3 +124,10 @@ def test_masks_of_images_that_are_no_slices_are_none_either(tmp_path: Path) -> N
     assert all(case.label is not None for case in found.cases)
     assert not found.failures
     assert not found.warnings
+
+
+def test_a_folder_without_volumes_says_what_lies_there(tmp_path: Path) -> None:
+    for name in ("a1.jpg", "a2.JPG", "readme.txt", ".DS_Store"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(FormatError, match=r"no volume found here \(.*\), only \.jpg \(2\), \.txt \(1\); "):
+        discover(tmp_path)
