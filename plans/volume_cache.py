@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from voxplan.profiling.formats import files_beside
 from voxplan.profiling.formats.address import is_address
 from voxplan.profiling.formats.address_files import state_of_address
 from voxplan.profiling.formats.base import ReadOptions, Region, Volume, VolumeSource
+from voxplan.profiling.formats.store_files import StoreFile, store_files
 
 from .cache_files import cached_arrays
 
@@ -79,29 +79,24 @@ def source_stamp(source: VolumeSource, options: ReadOptions, *, unknown: str = "
     """Changes with the files (those below a folder, and those that a header points to), key and axes.
 
     Looks at every file, of a Zarr store at every chunk: :meth:`.case_reader.CaseReader.stamp` keeps it.
-    ``unknown`` stands for files at an address that does not date them.
+    ``unknown`` stands for files of which that cannot be told: at an address that does not date them, behind a
+    link that leads around the store.
     """
     text = [str(source.key), str(options.axes)]
     for path in source.paths:
         if is_address(path):
-            text += state_of_address(path, unknown)
+            text += state_of_address(path) or [f"address {path} {unknown}"]
             continue
         for file in (path, *(other for other in files_beside(path) if other.exists())):
             status = file.stat()
             text.append(f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}")
         if path.is_dir():
-            text += sorted(_states_below(path, ""))
+            for inner in store_files(path, path.parent):
+                text += [_state_of(inner, path), *([unknown] if inner.unknown else [])]
     return hashlib.sha256("\n".join(text).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
-def _states_below(folder: Path | str, inside: str) -> Iterator[str]:
-    """Name, size and time of every file below a folder, and where links lead; linked folders are left out."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = f"{inside}/{entry.name}"
-            if entry.is_dir(follow_symlinks=False):
-                yield from _states_below(entry.path, name)
-            elif entry.is_file():
-                status = entry.stat()
-                link = os.readlink(entry.path) if entry.is_symlink() else ""  # noqa: PTH115 - many chunks
-                yield f"{name}|{status.st_size}|{status.st_mtime_ns}|{link}"
+def _state_of(file: StoreFile, store: Path) -> str:
+    """Name within the store, size, time, and what else there is to say."""
+    size = "" if file.status is None else f"{file.status.st_size}|{file.status.st_mtime_ns}"
+    return f"{os.path.relpath(file.path, store)}|{size}|{file.remark}"
