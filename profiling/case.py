@@ -312,10 +312,13 @@ def _voxel_warnings(
         name = f"channel {index}" if len(channels) > 1 else "image"
         if channel.non_finite:
             warnings.append(f"{name}: {channel.non_finite:,} voxels are NaN or infinite and are left out")
-        if channel.nonzero is None:
-            warnings.append(f"{name}: every voxel is zero")
-        elif channel.crop is not None and channel.crop.min == channel.crop.max:
-            warnings.append(f"{name}: constant, every voxel is {channel.crop.min:g}")
+        every = "every finite voxel" if channel.non_finite else "every voxel"
+        if channel.crop is None:
+            warnings.append(f"{name}: no voxel is finite")
+        elif channel.nonzero is None:
+            warnings.append(f"{name}: {every} is zero")
+        elif channel.crop.min == channel.crop.max:
+            warnings.append(f"{name}: constant, {every} is {channel.crop.min:g}")
     if table is not None and table.foreground == 0:
         warnings.append("label map: only background")
     if outside.foreground:

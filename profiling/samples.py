@@ -53,7 +53,8 @@ class VoxelSamples:
 
     def intensities(self, slope: float, intercept: float) -> bytes:
         """The intensities of all places in float64, so that copies of another type compare equal."""
-        values = self.values.astype(np.float64) * slope + intercept
+        with np.errstate(over="ignore"):
+            values = self.values.astype(np.float64) * slope + intercept
         values[np.isnan(values)] = np.nan  # one bit pattern for all of them
         return (values + 0.0).tobytes()
 

@@ -65,6 +65,11 @@ def _stored_bytes(dataset: Any) -> int:
     return int(dataset.id.get_type().get_size())
 
 
+def _is_stored_as_read(dataset: Any) -> bool:
+    """Whether the stored values are, bit by bit, those of the data set's numpy type."""
+    return bool(dataset.id.get_type().equal(h5py.h5t.py_create(dataset.dtype)))
+
+
 def _halved(index: tuple[slice, ...], chunks: tuple[int, ...]) -> list[tuple[slice, ...]]:
     touched = [-(-p.stop // c) - p.start // c for p, c in zip(index, chunks, strict=True)]
     if prod(touched) <= MOST_CHUNKS:
@@ -87,8 +92,12 @@ class GzipChunks:
 
     @staticmethod
     def serves(dataset: Any) -> bool:
-        """Whether a data set is stored in a way that this class reads."""
-        plain = dataset.dtype.kind in "iuf" and dataset.dtype.isnative
+        """Whether a data set is stored in a way that this class reads.
+
+        HDF5 knows numbers of other bits than numpy's (10 of 16, 3 bits up; floats of another bias), and turns
+        them into those: their chunks are read by HDF5 alone.
+        """
+        plain = dataset.dtype.kind in "iuf" and dataset.dtype.isnative and _is_stored_as_read(dataset)
         return (
             plain
             and dataset.chunks is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,9 @@ MOST_OBJECTS: Final = 100_000
 """Objects looked at when listing a file; a file with more needs its key stated."""
 MOST_HOPS: Final = 16
 """Links followed one after the other: HDF5's own default limit for soft links."""
+MOST_NESTED_READS: Final = 10_000
+"""Data sets read for one, where virtual data sets are made of virtual ones: twelve of them that name each ten
+of the next make 10^12, and HDF5 reads every one (0.1 ms each)."""
 
 
 def walk_datasets(file: Any, path: Path) -> Iterator[tuple[str, Any]]:
@@ -75,48 +79,75 @@ def open_inside(file: Any, key: str, path: Path, hops: int = 0) -> Any:
     return item
 
 
-def refuse_outside_storage(dataset: Any, path: Path, key: str, hops: int = 0) -> None:
-    """Raise FormatError (``outside``) where the voxels of a data set lie in files outside the folder."""
-    if dataset.external:
-        names = ", ".join(sorted({str(part[0]) for part in dataset.external})[:3])
-        msg = (
-            f"{path}:{key}: the voxels lie in external storage ({names}), which is not followed; "
-            "copy the data set into one file (h5repack)"
+def refuse_outside_storage(dataset: Any, path: Path, key: str) -> None:
+    """Raise FormatError where the voxels of a data set lie in files outside the folder.
+
+    Virtual data sets that refer to each other in a loop, or so often that reading a voxel takes thousands of
+    reads, are refused too.
+    """
+    _StorageCheck().reads(dataset, path, key)
+
+
+class _StorageCheck:
+    """Looks at every data set that a virtual one is made of, each once, however many refer to it."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], int] = {}
+        """Reads of each data set that is looked at, by its file and its place in it."""
+
+    def reads(self, dataset: Any, path: Path, key: str, hops: int = 0) -> int:
+        """Stored data sets that HDF5 may read for one voxel; 1 of one that is not virtual."""
+        if dataset.external:
+            names = ", ".join(sorted({str(part[0]) for part in dataset.external})[:3])
+            msg = (
+                f"{path}:{key}: the voxels lie in external storage ({names}), which is not followed; "
+                "copy the data set into one file (h5repack)"
+            )
+            raise FormatError(msg, kind="outside")
+        if not dataset.is_virtual:
+            return 1
+        place = (dataset.file.filename, _low_level.h5o.get_info(dataset.id).addr)
+        if place in self._known:
+            return self._known[place]
+        if hops > MOST_HOPS:
+            msg = f"{path}:{key}: virtual data sets refer to each other in a loop"
+            raise FormatError(msg)
+        parts = Counter((source.file_name, source.dset_name) for source in dataset.virtual_sources())
+        total = sum(
+            count * self._reads_of_part(dataset, *part, path, key, hops) for part, count in parts.items()
         )
-        raise FormatError(msg, kind="outside")
-    if not dataset.is_virtual:
-        return
-    if hops > MOST_HOPS:
-        msg = f"{path}:{key}: virtual data sets refer to each other in a loop"
-        raise FormatError(msg)
-    for part in {(s.file_name, s.dset_name) for s in dataset.virtual_sources()}:
-        _check_virtual_part(dataset, *part, path, key, hops)
+        if total > MOST_NESTED_READS and total > sum(parts.values()):
+            msg = (
+                f"{path}:{key}: virtual data sets of virtual data sets make {total:,} reads of one, and up "
+                f"to {MOST_NESTED_READS:,} are made; copy it into one file (h5repack)"
+            )
+            raise FormatError(msg, kind="too-large")
+        self._known[place] = total
+        return total
 
+    def _reads_of_part(self, dataset: Any, file_name: str, name: str, path: Path, key: str, hops: int) -> int:
+        if "%" in file_name or "%" in name:
+            # HDF5 puts numbers in the place of %b, and takes %% for %: it would open other names than these.
+            msg = f"{path}:{key}: a virtual data set over a pattern ({file_name}:{name}) is not followed"
+            raise FormatError(msg, kind="outside")
+        whole = f"{path}:{key}"
+        if file_name == ".":
+            return self._reads_inside(dataset.file, name, path, whole, hops)
+        target = path.parent / file_name
+        require_inside(target, path, f"{whole}: a virtual data set")
+        if not target.exists():
+            msg = f"{whole}: {target}, a part of this virtual data set, is missing"
+            raise FormatError(msg)
+        with h5py.File(target, "r", locking=False) as other:
+            return self._reads_inside(other, name, target, whole, hops)
 
-def _check_virtual_part(dataset: Any, file_name: str, name: str, path: Path, key: str, hops: int) -> None:
-    if "%" in file_name or "%" in name:
-        # HDF5 puts numbers in the place of %b, and takes %% for %: it would open other names than these.
-        msg = f"{path}:{key}: a virtual data set over a pattern of names ({file_name}:{name}) is not followed"
-        raise FormatError(msg, kind="outside")
-    if file_name == ".":
-        _check_part(dataset.file, name, path, f"{path}:{key}", hops)
-        return
-    target = path.parent / file_name
-    require_inside(target, path, f"{path}:{key}: a virtual data set")
-    if not target.exists():
-        msg = f"{path}:{key}: {target}, a part of this virtual data set, is missing"
-        raise FormatError(msg)
-    with h5py.File(target, "r", locking=False) as other:
-        _check_part(other, name, target, f"{path}:{key}", hops)
-
-
-def _check_part(file: Any, name: str, path: Path, whole: str, hops: int) -> None:
-    part = open_inside(file, name, path)
-    if not isinstance(part, h5py.Dataset):
-        # HDF5 would give its fill value for these voxels.
-        msg = f"{whole}: {path}:{name}, a part of this virtual data set, is missing or no data set"
-        raise FormatError(msg)
-    refuse_outside_storage(part, path, name, hops + 1)
+    def _reads_inside(self, file: Any, name: str, path: Path, whole: str, hops: int) -> int:
+        part = open_inside(file, name, path)
+        if not isinstance(part, h5py.Dataset):
+            # HDF5 would give its fill value for these voxels.
+            msg = f"{whole}: {path}:{name}, a part of this virtual data set, is missing or no data set"
+            raise FormatError(msg)
+        return self.reads(part, path, name, hops + 1)
 
 
 def require_inside(target: Path, path: Path, what: str) -> None:

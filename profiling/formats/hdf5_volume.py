@@ -112,7 +112,8 @@ def _open_dataset(file: Any, path: Path, key: str) -> Any:
         refuse_outside_storage(dataset, path, key)
         if why := _unfit(dataset):
             msg = f"{path}:{key}: {why}"
-            raise FormatError(msg, kind="not-intensities" if dataset.dtype.kind in "cV" else "unsupported")
+            kind = "not-intensities" if _numpy_kind(dataset) in ("c", "V") else "unsupported"
+            raise FormatError(msg, kind=kind)
         if 0 in dataset.shape:
             msg = f"{path}:{key}: shape {dataset.shape} holds no voxels"
             raise FormatError(msg, kind="empty")
@@ -177,7 +178,9 @@ def _unfit(dataset: Any) -> str | None:
     """Why a data set cannot be a volume, or None."""
     if dataset.shape is None:
         return "holds no data"
-    kind = dataset.dtype.kind
+    kind = _numpy_kind(dataset)
+    if kind is None:
+        return "values are of a type that numpy does not know; convert it to one of 8, 16, 32 or 64 bits"
     if kind == "c":
         return "values are complex, not intensities or labels"
     if kind == "V":
@@ -187,6 +190,14 @@ def _unfit(dataset: Any) -> str | None:
     if not 2 <= len(dataset.shape) <= 5:
         return f"an array of {len(dataset.shape)} axes {dataset.shape} is no volume"
     return None
+
+
+def _numpy_kind(dataset: Any) -> str | None:
+    """numpy's letter for the kind of values; None where it has no such type (integers of 24 bits, times)."""
+    try:
+        return str(dataset.dtype.kind)
+    except (TypeError, ValueError):
+        return None
 
 
 def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:

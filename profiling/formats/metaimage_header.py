@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import prod
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,9 @@ from .raw_layout import (
     data_beside,
     numbers,
     read_text,
+    require_an_end,
     require_numbered_beside,
+    require_once,
     require_one_reading,
 )
 from .units import parse_unit
@@ -36,6 +39,10 @@ _TYPES: Final = {
 }
 
 
+_REPEATABLE: Final = ("comment",)
+"""Fields that say nothing of the voxels."""
+
+
 def read_metaimage_header(path: Path) -> RawLayout:
     """Parse a ``.mha`` or ``.mhd`` header.
 
@@ -43,7 +50,8 @@ def read_metaimage_header(path: Path) -> RawLayout:
         FormatError: no MetaImage, or one of an unknown type or with data out of the folder.
     """
     text = read_text(path)
-    fields, end = _fields(text)
+    fields, end = _fields(text, path)
+    require_an_end(text, end, path)
     if not {"dimsize", "elementtype", "elementdatafile"} <= fields.keys():
         raise damaged(
             path, "no MetaImage header (DimSize, ElementType and ElementDataFile are not all there)"
@@ -58,7 +66,7 @@ def read_metaimage_header(path: Path) -> RawLayout:
         letters, stored = letters + "c", (*stored, channels)
         if fields["elementtype"] == "MET_UCHAR" and channels in (3, 4):
             warnings.append(f"{channels} components of uint8 are read as channels; they may be colours")
-    data_path, offset, encoding = _data(fields, sizes[-1], end, path)
+    data_path, offset, encoding = _data(fields, sizes, end, path)
     if encoding == "other":
         _require_exact_fields(text[:end], path)
         name = fields["elementdatafile"]
@@ -79,8 +87,9 @@ def read_metaimage_header(path: Path) -> RawLayout:
     )
 
 
-def _fields(data: bytes) -> tuple[dict[str, str], int]:
+def _fields(data: bytes, path: Path) -> tuple[dict[str, str], int]:
     fields: dict[str, str] = {}
+    names: list[str] = []
     position = 0
     while position < len(data):
         stop = data.find(b"\n", position)
@@ -89,9 +98,11 @@ def _fields(data: bytes) -> tuple[dict[str, str], int]:
         position = stop + 1
         if not equals:
             break
-        fields[name.strip().lower()] = value.strip()
-        if name.strip().lower() == "elementdatafile":
+        names.append(name.strip().lower())
+        fields[names[-1]] = value.strip()
+        if names[-1] == "elementdatafile":
             break
+    require_once([name for name in names if name not in _REPEATABLE], path)
     return fields, position
 
 
@@ -103,19 +114,21 @@ def _dtype(fields: dict[str, str], path: Path) -> np.dtype[Any]:
     return np.dtype((">" if _true(big) else "<") + _TYPES[fields["elementtype"]])
 
 
-def _data(fields: dict[str, str], planes: int, end: int, path: Path) -> tuple[Path, int, Encoding]:
+def _data(fields: dict[str, str], sizes: list[int], end: int, path: Path) -> tuple[Path, int, Encoding]:
     name = fields["elementdatafile"]
     if _is_listed(name):
-        for line in path.read_bytes()[end:].decode("latin-1").splitlines():
-            if line.strip():
-                data_beside(path, line.strip())
+        _require_listed_beside(name, sizes, path.read_bytes()[end:], path)
         return path, 0, "other"
     if _is_numbered(name):
-        require_numbered_beside(name.split(), planes, path)
+        found = require_numbered_beside(name.split(), sizes[-1], path)
+        if found.step < 1 or len(found) != sizes[-1]:  # MetaIO counts up, and writes beyond its memory
+            raise damaged(path, f"it numbers {len(found)} data files for {sizes[-1]} planes")
         return path, 0, "other"
     local = name.upper() == "LOCAL"
     data_path = path if local else data_beside(path, name)
     skipped = numbers(fields.get("headersize", "0"), int, path, "HeaderSize")[0]
+    if skipped < -1:
+        raise damaged(path, f"HeaderSize = {skipped} is neither a number of bytes nor -1")
     if not _true(fields.get("binarydata", "True")):
         return data_path, 0, "other"
     if _true(fields.get("compresseddata", "False")):
@@ -123,6 +136,23 @@ def _data(fields: dict[str, str], planes: int, end: int, path: Path) -> tuple[Pa
     if skipped < 0:
         return data_path, -1, "raw"
     return data_path, (end if local else 0) + skipped, "raw"
+
+
+def _require_listed_beside(name: str, sizes: list[int], lines: bytes, path: Path) -> None:
+    """Check the files of a list, each of which holds the axes that ``LIST n`` says (all but the last).
+
+    MetaIO leaves the memory of parts whose files are not listed as it is, whatever it holds.
+    """
+    axes = numbers(" ".join(name.split()[1:2]), int, path, "ElementDataFile = LIST")
+    within = axes[0] if axes and 0 < axes[0] < len(sizes) else len(sizes) - 1
+    listed = [line.strip() for line in lines.decode("latin-1").splitlines()]
+    wanted = prod(sizes[within:])
+    while listed and not listed[-1]:
+        listed.pop()
+    for file in filter(None, listed):
+        data_beside(path, file)
+    if len(listed) != wanted or not all(listed):
+        raise damaged(path, f"it lists {sum(map(bool, listed))} data files, and its shape needs {wanted}")
 
 
 def _is_listed(name: str) -> bool:

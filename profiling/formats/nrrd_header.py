@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,9 @@ from .raw_layout import (
     data_beside,
     numbers,
     read_text,
+    require_an_end,
     require_numbered_beside,
+    require_once,
     require_one_reading,
 )
 from .units import parse_unit
@@ -48,6 +50,7 @@ _TYPES: Final[dict[str, str]] = {
     "double": "f8",
 }
 _ENCODINGS: Final[dict[str, Encoding]] = {"raw": "raw", "gzip": "gzip", "gz": "gzip"}
+_ORDERS: Final[dict[str, Literal["<", ">"]]] = {"little": "<", "big": ">"}
 _SPACES: Final[dict[str, tuple[int, int, int]]] = {
     "right-anterior-superior": (1, 1, 1),
     "ras": (1, 1, 1),
@@ -72,7 +75,8 @@ def read_nrrd_header(path: Path) -> RawLayout:
     if not data.startswith(b"NRRD000"):
         msg = f"{path}: no NRRD file; it is empty, cut short or of another format"
         raise FormatError(msg)
-    fields, end = _fields(data)
+    fields, end = _fields(data, path)
+    require_an_end(data, end, path)
     if not {"type", "dimension", "sizes", "encoding"} <= fields.keys():
         raise damaged(path, "the fields type, dimension, sizes and encoding are not all there")
     sizes = numbers(fields["sizes"], int, path, "sizes")
@@ -101,9 +105,10 @@ def read_nrrd_header(path: Path) -> RawLayout:
     )
 
 
-def _fields(data: bytes) -> tuple[dict[str, str], int]:
+def _fields(data: bytes, path: Path) -> tuple[dict[str, str], int]:
     """Fields by lower-case name, and where the header ends (the blank line, or the end of the file)."""
     fields: dict[str, str] = {}
+    names: list[str] = []
     position = 0
     while position < len(data):
         stop = data.find(b"\n", position)
@@ -115,8 +120,10 @@ def _fields(data: bytes) -> tuple[dict[str, str], int]:
         name, colon, value = line.partition(":")
         if colon and not line.startswith("#") and not value.startswith("="):
             fields[name.strip().lower()] = value.strip()
+            names.append(name.strip().lower().replace(" ", ""))
         if colon and name.strip().lower() in ("data file", "datafile") and value.strip().startswith("LIST"):
             break
+    require_once(names, path)
     return fields, position
 
 
@@ -125,8 +132,11 @@ def _dtype(fields: dict[str, str], path: Path) -> np.dtype[Any]:
     if name not in _TYPES:
         msg = f"{path}: NRRD type {fields['type']!r} is not supported; convert the file to scalar numbers"
         raise FormatError(msg, kind="unsupported")
-    order = ">" if fields.get("endian", "little").lower() == "big" else "<"
-    return np.dtype(order + _TYPES[name])
+    dtype = np.dtype(_TYPES[name])
+    endian = fields.get("endian", "").lower()
+    if dtype.itemsize > 1 and endian not in _ORDERS and fields["encoding"].lower() in _ENCODINGS:
+        raise damaged(path, f"endian is {endian!r}, neither little nor big, as type {name} needs")
+    return dtype.newbyteorder(_ORDERS.get(endian, "<"))
 
 
 def _directions(fields: dict[str, str], count: int, path: Path) -> list[list[float] | None] | None:
@@ -181,6 +191,8 @@ def _data(fields: dict[str, str], end: int, path: Path, encoding: Encoding) -> t
         return path, 0, "other"
     skipped_lines = int(fields.get("line skip", fields.get("lineskip", "0")) or 0)
     skipped = int(fields.get("byte skip", fields.get("byteskip", "0")) or 0)
+    if skipped < -1:
+        raise damaged(path, f"byte skip {skipped} is neither a number of bytes nor -1")
     data_path = path if name is None else data_beside(path, name)
     if skipped_lines or (skipped and encoding == "gzip"):
         return data_path, 0, "other"

@@ -58,6 +58,27 @@ def read_text(path: Path) -> bytes:
         return file.read(LARGEST_TEXT_HEADER)
 
 
+def require_an_end(data: bytes, end: int, path: Path) -> None:
+    """Refuse a header of which :func:`read_text` read no end: what it calls voxels may be more header.
+
+    Args:
+        data: what was read.
+        end: where the header ends in it.
+        path: the file.
+    """
+    if len(data) == LARGEST_TEXT_HEADER and end >= len(data):
+        raise damaged(path, f"its header has no end in {LARGEST_TEXT_HEADER:,} bytes")
+
+
+def require_once(names: Sequence[str], path: Path) -> None:
+    """Refuse a header that states a field twice: readers disagree about which of the two counts."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise damaged(path, f"it states the field {name!r} twice")
+        seen.add(name)
+
+
 def damaged(path: Path, why: str) -> FormatError:
     """A header that cannot be understood."""
     return FormatError(f"{path}: {why}; the header is damaged or not finished")
@@ -86,13 +107,16 @@ def numbers(text: str, kind: type[int] | type[float], path: Path, what: str) -> 
         raise damaged(path, f"field {what!r} = {text[:60]!r} holds no numbers") from error
 
 
-def require_numbered_beside(words: Sequence[str], count: int, path: Path) -> None:
+def require_numbered_beside(words: Sequence[str], count: int, path: Path) -> range:
     """Check each file that a pattern like ``slice%03d.raw 1 60 1`` names, as :func:`data_beside` does.
 
     Args:
         words: the pattern; first, last and step of the numbers, by default 1 to ``count``.
         count: planes of the volume.
         path: the header.
+
+    Returns:
+        The numbers.
     """
     pattern = words[0]
     if not _NUMBERED.fullmatch(pattern):
@@ -106,6 +130,7 @@ def require_numbered_beside(words: Sequence[str], count: int, path: Path) -> Non
         raise damaged(path, f"numbers {first} to {last} by {step} are no list of files")
     for number in wanted:
         data_beside(path, pattern % number)
+    return wanted
 
 
 def require_one_reading(header: bytes, name: str, path: Path) -> None:

@@ -17,7 +17,12 @@ from .contiguous import ContiguousVoxels, to_native
 from .damage import damage_named
 from .spacing import resolve_spacing
 from .tiff_chain import check_chain
-from .tiff_other_files import forget_other_files, remark_on_other_files, require_all_planes
+from .tiff_other_files import (
+    forget_other_files,
+    missing_imagej_images,
+    remark_on_other_files,
+    require_all_planes,
+)
 from .tiff_spacing import (
     Stated,
     read_imagej,
@@ -87,6 +92,7 @@ class _TiffVolume(Volume):
         self._series, self._page = series, page
         self._axes, doubts = _axes(series, options, self._file.imagej_metadata or {}, str(self._path))
         doubts += remark_on_other_files(self._file, series.kind)
+        doubts += missing_imagej_images(self._file, series, str(self._path))
         stored = np.dtype(series.dtype).newbyteorder(self._file.byteorder)
         if series.dataoffset is not None and page.is_memmappable and stored.kind != "b":
             self._voxels = ContiguousVoxels(self._path, series.dataoffset, stored, self._axes)

@@ -6,6 +6,7 @@ a file is read alone: its own pages are its voxels, and what it says of others b
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 from xml.etree import ElementTree
 
@@ -33,10 +34,7 @@ def remark_on_other_files(file: Any, kind: str) -> list[str]:
 
 
 def require_all_planes(series: Any, where: str) -> None:
-    """Raise FormatError where the metadata declare planes that the file does not have.
-
-    Only OME-XML can: pages of other kinds are counted in the file itself.
-    """
+    """Raise FormatError where the OME-XML declares planes that the file does not have."""
     if series.kind != "ome":
         return
     for number in range(len(series)):
@@ -46,6 +44,38 @@ def require_all_planes(series: Any, where: str) -> None:
                 "have; it is cut short, or was written in part"
             )
             raise FormatError(msg)
+
+
+def missing_imagej_images(file: Any, series: Any, where: str) -> list[str]:
+    """What to say where ImageJ's description declares more images than are read.
+
+    ImageJ writes stacks beyond 4 GB as one page, with the voxels of all images behind it. Of one that is cut
+    short, tifffile makes an image of that page.
+
+    Raises:
+        FormatError: there is one page, so that this is such a stack.
+    """
+    stated = file.imagej_metadata or {}
+    try:
+        axes = prod(int(stated.get(name, 1)) for name in ("frames", "slices", "channels"))
+        declared = max(axes, int(stated.get("images", 1)))
+    except (TypeError, ValueError):
+        return []
+    read = series.size // series.keyframe.size
+    if read >= declared or series.keyframe.size == declared * _plane(series.keyframe):
+        return []
+    if len(file.pages) == 1:
+        msg = (
+            f"{where}: its ImageJ description declares {declared} images in one piece, and {read} can be "
+            "read; it is cut short, or damaged"
+        )
+        raise FormatError(msg)
+    return [f"its ImageJ description declares {declared} images, and {read} are read; is it cut short?"]
+
+
+def _plane(page: Any) -> int:
+    """Voxels of a plane of a page, whose samples or slices Bio-Formats declares as images."""
+    return int(page.imagelength * page.imagewidth)
 
 
 def _named_files(xml: str) -> set[str]:

@@ -119,6 +119,34 @@ def test_hdf5_with_a_chunk_larger_than_a_worker(tmp_path: Path) -> None:
         profile(path)
 
 
+def nested_virtual(path: Path, levels: int, parts: int, shape: tuple[int, int, int] = (2, 3, 4)) -> None:
+    """``top`` is made of ``parts`` data sets over each other, each of them of all those a level below."""
+    with h5py.File(path, "w") as file:
+        for number in range(parts):
+            file[f"{levels}_{number}"] = np.full(shape, 7, np.uint8)
+        for level in reversed(range(levels)):
+            for number in range(parts):
+                layout = h5py.VirtualLayout(shape, "u1")
+                for part in range(parts):
+                    layout[:] = h5py.VirtualSource(".", f"{level + 1}_{part}", shape=shape)
+                file.create_virtual_dataset(f"{level}_{number}", layout)
+        file["top"] = file["0_0"]
+
+
+def test_hdf5_of_virtual_data_sets_of_virtual_data_sets(tmp_path: Path) -> None:
+    """A megabyte whose check alone, and whose reading by HDF5, would take 10^12 steps."""
+    path = tmp_path / "a.h5"
+    nested_virtual(path, levels=12, parts=10)
+    case = CaseSource(id="a", images=(VolumeSource(paths=(path,), key="top"),))
+    with pytest.raises(FormatError, match=r"make [\d,]+ reads of one") as caught:
+        profile_case(case, tmp_path, ProfileOptions())
+    assert caught.value.kind == "too-large"
+    nested_virtual(path, levels=3, parts=3)
+    crop = profile_case(case, tmp_path, ProfileOptions()).fingerprint.channels[0].crop
+    assert crop is not None
+    assert (crop.count, crop.min, crop.max) == (24, 7, 7)
+
+
 @pytest.mark.parametrize("checked", [False, True], ids=["gzip", "gzip-fletcher32"])
 def test_hdf5_chunk_that_inflates_to_gigabytes(tmp_path: Path, checked: bool) -> None:
     """With a checksum HDF5 itself inflates, into a buffer that it doubles as long as there is more."""

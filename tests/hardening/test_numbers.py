@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import h5py
+import nibabel
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -161,6 +163,31 @@ def test_a_file_of_denormals_nans_and_infinities(dtype: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
+    ("finite", "said"),
+    [
+        ({}, "image: no voxel is finite"),
+        ({(1, 1, 1): 0}, "image: every finite voxel is zero"),
+        ({(1, 1, 1): 3}, "image: constant, every finite voxel is 3"),
+    ],
+)
+def test_voxels_that_are_not_finite_are_not_called_zero(
+    finite: dict[tuple[int, int, int], float], said: str, tmp_path: Path
+) -> None:
+    voxels = np.full((4, 5, 6), np.nan, "f4")
+    for place, value in finite.items():
+        voxels[place] = value
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["raw"] = voxels
+    case = CaseSource(id="a", images=(VolumeSource(paths=(path,)),))
+    found = profile_case(case, tmp_path, ProfileOptions()).fingerprint
+    assert found.warnings == (
+        f"image: {120 - len(finite)} voxels are NaN or infinite and are left out",
+        said,
+    )
+
+
+@pytest.mark.parametrize(
     ("dtype", "low", "high"),
     [("u8", 0, 2**64 - 1), ("i8", -(2**63), 2**63 - 1), ("u4", 0, 2**32 - 1), ("i4", -(2**31), 2**31 - 1)],
 )
@@ -226,3 +253,17 @@ def test_moments_beyond_float64_are_its_largest_number(slope: float, values: lis
     weighted = case_weighted([distribution, distribution])
     assert weighted is not None
     assert weighted.mean == result.mean
+
+
+@pytest.mark.filterwarnings("error")
+def test_intensities_beyond_float64_print_nothing_of_numpy(tmp_path: Path) -> None:
+    """A worker's warnings would stand on the terminal as lines of source."""
+    image = nibabel.Nifti1Image(np.full((4, 5, 6), 1e300), np.eye(4))
+    raw = bytearray(image.to_bytes())
+    struct.pack_into("<f", raw, 112, 3e38)
+    path = tmp_path / "a.nii"
+    path.write_bytes(raw)
+    case = CaseSource(id="a", images=(VolumeSource(paths=(path,)),))
+    crop = profile_case(case, tmp_path, ProfileOptions()).fingerprint.channels[0].crop
+    assert crop is not None
+    assert crop.max == np.finfo(np.float64).max

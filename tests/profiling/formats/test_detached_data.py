@@ -107,6 +107,31 @@ def test_numbers_of_files_that_make_no_sense(folder: Path, numbers: str) -> None
     refused(folder / "a.mhd", META + f"ElementDataFile = s%d.raw {numbers}\n")
 
 
+@pytest.mark.parametrize("numbers", ["1 2 1", "3 1 -1", "1 5 1"])
+def test_numbers_of_files_that_are_not_as_many_as_planes(folder: Path, numbers: str) -> None:
+    """MetaIO leaves what no file fills as it finds it in memory, and writes beyond its end."""
+    for number in (4, 5):
+        (folder / f"s{number}.raw").write_bytes(bytes(20))
+    error = refused(folder / "a.mhd", META + f"ElementDataFile = s%d.raw {numbers}\n")
+    assert "for 3 planes" in str(error)
+
+
+@pytest.mark.parametrize(
+    "files", ["s1.raw\n", "s1.raw\ns2.raw\n", "s1.raw\n\ns2.raw\n", "s1.raw\n" * 4, "", "\n\n\n"]
+)
+def test_lists_of_fewer_or_more_files_than_planes(folder: Path, files: str) -> None:
+    error = refused(folder / "a.mhd", META + f"ElementDataFile = LIST\n{files}")
+    assert "needs 3" in str(error)
+
+
+def test_a_list_of_files_of_fewer_axes(folder: Path) -> None:
+    for number, row in enumerate(VOLUME.reshape(12, 5)):
+        (folder / f"row{number}.raw").write_bytes(row.tobytes())
+    files = "".join(f"row{number}.raw\n" for number in range(12))
+    np.testing.assert_array_equal(read(folder / "a.mhd", META + f"ElementDataFile = LIST 1\n{files}"), VOLUME)
+    refused(folder / "a.mhd", META + f"ElementDataFile = LIST 2\n{files}")
+
+
 @pytest.mark.parametrize(
     "end",
     [

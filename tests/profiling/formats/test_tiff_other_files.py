@@ -84,3 +84,32 @@ def test_planes_that_are_declared_and_not_there_are_no_zeros(tmp_path: Path) -> 
     ome(path, np.full((2, 8, 9), 5), '<TiffData IFD="0" PlaneCount="3"/>')
     with pytest.raises(FormatError, match=r"a\.ome\.tif: .*plane 2"):
         profiled(path)
+
+
+@pytest.mark.parametrize("declared", ["images=9\nslices=9\n", "slices=9\n", "channels=3\nslices=3\n"])
+def test_an_imagej_stack_in_one_piece_that_is_cut_short(declared: str, tmp_path: Path) -> None:
+    """ImageJ's form of stacks beyond 4 GB: one page, and the voxels of all images behind it."""
+    voxels = np.arange(9 * 40).reshape(9, 5, 8).astype(np.uint8)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, voxels[0], description=f"ImageJ=1.54\n{declared}", metadata=None)
+    with tifffile.TiffFile(path) as file:
+        assert file.pages.first.dataoffsets[0] + voxels[0].nbytes == path.stat().st_size
+    with path.open("ab") as more:
+        more.write(voxels[1:].tobytes())
+    found = profiled(path)
+    channels = [channel.crop for channel in found.channels]
+    assert (found.shape[0] * len(channels), found.shape[1:]) == (9, (5, 8))
+    assert max(crop.max for crop in channels if crop is not None) == voxels.max()
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(FormatError, match="declares 9 images in one piece"):
+        profiled(path)
+
+
+def test_an_imagej_description_of_more_images_than_pages(tmp_path: Path) -> None:
+    """As of a part that was saved with the description of the whole: it is read, and the case says so."""
+    path = tmp_path / "a.tif"
+    voxels, options = np.ones((3, 5, 8), np.uint8), {"photometric": "minisblack", "metadata": None}
+    tifffile.imwrite(path, voxels, description="ImageJ=1.54\nimages=7\n", **options)
+    found = profiled(path)
+    assert found.shape == (3, 5, 8)
+    assert any("declares 7 images, and 3 are read" in warning for warning in found.warnings)
