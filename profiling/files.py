@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -27,7 +29,12 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
 
 @contextlib.contextmanager
 def writing_atomically(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
-    """As :func:`write_atomically`, for a file that is written piece by piece."""
+    """As :func:`write_atomically`, for a file that is written piece by piece.
+
+    A device (``/dev/null``) is not replaced.
+    """
+    if path.is_char_device() or path.is_block_device():
+        raise OSError(errno.EINVAL, "is a device, which a file would replace", os.fspath(path))
     try:
         descriptor, temporary = _open_beside(path)
     except OSError as error:
@@ -45,6 +52,41 @@ def writing_atomically(path: Path, *, durable: bool = True) -> Iterator[BinaryIO
         if isinstance(error, OSError) and error.filename in (None, os.fspath(temporary)):
             raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
         raise
+
+
+@contextlib.contextmanager
+def opened_regular(path: Path) -> Iterator[BinaryIO]:
+    """A file to read; of a pipe, which may be silent for ever, or a device none.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "is no regular file", os.fspath(path))
+        yield file
+
+
+def read_regular(path: Path, most: int = -1) -> bytes:
+    """The first bytes of a file, all of them by default; see :func:`opened_regular`."""
+    with opened_regular(path) as file:
+        return file.read(most)
+
+
+def unwritable(path: Path, example: str) -> str | None:
+    """Why no file can be written at a path, as far as it shows at once; None if nothing is in the way.
+
+    Args:
+        path: of the file.
+        example: a file name for who gave a folder.
+    """
+    if path.is_dir():
+        return f"{path}: is a folder; name the file, e.g. {path / example}"
+    if path.exists() and not path.is_file():
+        return f"{path}: is a pipe or device, which a file would replace; name a file, e.g. {example}"
+    if not path.absolute().parent.is_dir():
+        return f"{path}: the folder {path.parent} does not exist"
+    return None
 
 
 def remove_leftovers(path: Path) -> None:

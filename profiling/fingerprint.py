@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from .files import writing_atomically
+from .files import read_regular, writing_atomically
 from .formats.base import Unit, one_line, printable, unicode_text
 from .json_text import json_pieces
 
@@ -394,8 +394,7 @@ HEAD_BYTES = 1 << 20
 def described_dataset(path: Path) -> DatasetInfo | None:
     """What data set a file is the fingerprint of, by its first bytes alone; None if it is no fingerprint."""
     try:
-        with path.open("rb") as file:
-            head = file.read(HEAD_BYTES).decode(errors="replace")
+        head = read_regular(path, HEAD_BYTES).decode(errors="replace")
         start = head.index('"dataset":') + len('"dataset":')
         content, _ = json.JSONDecoder().raw_decode(head[start:].lstrip())
         return DatasetInfo.model_validate(content)

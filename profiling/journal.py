@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .codec import CodecError, decode, encode
-from .files import write_atomically
+from .files import opened_regular, read_regular, write_atomically
 from .formats import files_beside
 from .formats.address import is_address
 from .formats.address_files import state_of_address
@@ -105,7 +105,11 @@ class Journal:
         Raises:
             OSError: it cannot be made.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            why = "the journal's folder cannot be made, since a file of this name is there; remove it"
+            raise FileExistsError(error.errno, why, os.fspath(self.folder)) from error
         for path in self.folder.glob(f"*{PACK_SUFFIX}"):
             self._open_pack(path)
 
@@ -115,7 +119,7 @@ class Journal:
 
     def _open_pack(self, path: Path) -> None:
         try:
-            with path.open("rb") as file:
+            with opened_regular(path) as file:
                 lengths = json.loads(file.readline())
                 offset = file.tell()
             for name, length in lengths.items():
@@ -149,7 +153,7 @@ class Journal:
             OSError: there is none.
         """
         if name not in self._packed:
-            return (self.folder / f"{name}{ENTRY_SUFFIX}").read_bytes()
+            return read_regular(self.folder / f"{name}{ENTRY_SUFFIX}")
         path, offset, length = self._packed[name]
         with path.open("rb", buffering=0) as file:
             return os.pread(file.fileno(), length, offset)

@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import secrets
+import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -21,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from .files import remove_leftovers
+from .files import read_regular, remove_leftovers
 
 HEARTBEAT_SECONDS: Final = 20.0
 SILENT_SECONDS: Final = 300.0
@@ -91,8 +92,7 @@ def output_locked(output: Path) -> Iterator[None]:
 def read_holder(path: Path) -> Holder | None:
     """Who holds the lock; None where there is no lock, or one that says nothing (cut short, another's)."""
     try:
-        with path.open("rb") as file:
-            content = json.loads(file.read(LONGEST_LOCK))
+        content = json.loads(read_regular(path, LONGEST_LOCK))
         return Holder(**{name: content[name] for name in Holder.__dataclass_fields__})
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
@@ -136,6 +136,12 @@ def _acquire(path: Path, mine: Holder, output: Path) -> None:
     for _ in range(ATTEMPTS):
         if _create(path, mine):
             return
+        if _is_foreign(path):
+            msg = (
+                f"{output}: its lock {path} is no file that a run made (a folder, link, pipe or device); "
+                "remove it, or choose another --output"
+            )
+            raise OutputInUseError(msg)
         holder = read_holder(path)
         if not _is_stale(path, holder):
             who = holder or "a run that left no name"
@@ -147,6 +153,14 @@ def _acquire(path: Path, mine: Holder, output: Path) -> None:
         _break(path, holder)
     msg = f"{output}: its lock {path} cannot be taken; several runs start at once: choose another --output"
     raise OutputInUseError(msg)
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether there is something that cannot be a lock; False where there is nothing."""
+    try:
+        return not stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def _create(path: Path, mine: Holder) -> bool:

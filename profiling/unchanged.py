@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .case import ProfileOptions
-from .files import write_atomically
+from .files import read_regular, write_atomically
 from .fingerprint import FORMAT_VERSION, Fingerprint, FingerprintError, load_fingerprint
 from .journal import COMPUTATION, entry_name
 from .layouts.base import DiscoveredDataset
@@ -49,7 +49,7 @@ def unchanged_fingerprint(inputs: str, journal: Path, *, data: str | None = None
         data: what the inputs were found from: a digest of the places and options that decide about them.
     """
     try:
-        note = json.loads((journal / NOTE).read_bytes())
+        note = json.loads(read_regular(journal / NOTE))
         same = note["inputs"] == inputs if inputs else data is not None and note["data"] == data
         if not same or note["outputs"] != _states([Path(p) for p, *_ in note["outputs"]]):
             return None

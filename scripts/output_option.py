@@ -15,12 +15,10 @@ def output_problem(output: Path, name: str, what: str, is_own: Callable[[Path], 
         what: what the program writes, ``plans file``.
         is_own: whether a file that is there is such a one. An empty file may always be replaced.
     """
-    if output.is_dir():
-        return f"--output {output}: is a folder; name the file, e.g. {output / name}"
-    if not output.absolute().parent.is_dir():
-        return f"--output {output}: the folder {output.parent} does not exist"
-    if output.exists() and not output.is_file():
-        return f"--output {output}: is a device or a pipe; name a file, e.g. {name}"
+    from voxplan.profiling.files import unwritable
+
+    if (problem := unwritable(output, name)) is not None:
+        return f"--output {problem}"
     if output.is_file() and output.stat().st_size and not is_own(output):
         return f"--output {output}: exists and is no {what}; name another file, or remove this one first"
     return None

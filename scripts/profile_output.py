@@ -108,11 +108,20 @@ def fingerprint_output_problem(output: Path) -> str | None:
     """What is wrong with the file that a fingerprint, or a shard of one, is to be written to."""
     from voxplan.profiling.fingerprint import described_dataset
     from voxplan.profiling.shard_file import is_shard
+    from voxplan.profiling.sidecar import sidecar_path
 
     def is_own(path: Path) -> bool:
         return is_shard(path) or described_dataset(path) is not None
 
-    return output_problem(output, "fingerprint.json", "fingerprint", is_own)
+    if (problem := output_problem(output, DEFAULT_OUTPUT.name, "fingerprint", is_own)) is not None:
+        return problem
+    beside = sidecar_path(output)
+    if beside.exists() and not beside.is_file():
+        return (
+            f"--output {output}: its histograms go to {beside}, which is no file; remove it, or name another "
+            "output"
+        )
+    return None
 
 
 def foreign_output(output: Path, dataset: DiscoveredDataset) -> str | None:

@@ -29,10 +29,10 @@ def report_problem(arguments: argparse.Namespace) -> str | None:
         return None
     if report.suffix.lower() not in HTML_SUFFIXES:
         return f"--report {report}: name an .html file, e.g. {report.with_suffix('.html')}"
-    if report.is_dir():
-        return f"--report {report}: is a folder; name the file, e.g. {report / 'report.html'}"
-    if not report.absolute().parent.is_dir():
-        return f"--report {report}: the folder {report.parent} does not exist"
+    from voxplan.profiling.files import unwritable
+
+    if (problem := unwritable(report, "report.html")) is not None:
+        return f"--report {problem}"
     if report.absolute() == arguments.output.absolute():
         return f"--report {report}: is what --output names too; give the two files different names"
     return None
