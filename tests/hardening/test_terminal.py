@@ -1,10 +1,11 @@
-"""What files say about themselves cannot control the terminal, forge a line, or become markup."""
+"""What files say about themselves cannot control the terminal, forge a line, become markup, or be unseen."""
 
 from __future__ import annotations
 
 import ast
 import io
 import json
+import re
 from pathlib import Path
 
 import nibabel
@@ -13,8 +14,11 @@ import pytest
 from rich.text import Text
 
 from voxplan.planning.report import print_explanation, print_plans, print_warnings
+from voxplan.planning.report_html.report import write_report
 from voxplan.plans.document import read_document
 from voxplan.profiling.report.console import json_lines, printable_lines, safe_console
+from voxplan.profiling.report.html.page import page_environment
+from voxplan.profiling.report.html.tables import Table, columns, words
 from voxplan.scripts import plan_experiment, profile_dataset
 
 HOSTILE = "x\x1b]0;title\x07\x1b[2J\x9b31m\u202e\r\nforged [/bold] [red]"
@@ -86,6 +90,52 @@ def test_tables_of_plans(tmp_path: Path, make_plans_text: str) -> None:
     print_warnings(document, console)
     require_harmless(file.getvalue())
     assert "\\x1b" in file.getvalue()
+
+
+UNSEEN = "a\u202eb\u2066c\u200bd\ufeffe\u00adf\U000e0041<script>alert(1)</script>\x1b"
+"""Marks that turn the direction of writing, zero-width and soft characters, a tag, markup, a control."""
+SEEN = "a\\u202eb\\u2066c\\u200bd\\ufeffe\\xadf\\U000e0041&lt;script&gt;alert(1)&lt;/script&gt;\\x1b"
+
+
+def require_all_seen(page: str) -> None:
+    """Nothing in a report, nor in what its script reads, is invisible; the name stands there as text."""
+    assert SEEN in page
+    assert "<script>alert" not in page
+    assert {c for c in page if not c.isprintable()} == {"\n"}
+    for rows in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL):
+        assert json.dumps(json.loads(rows), ensure_ascii=False).isprintable()
+
+
+def test_reports_of_data_sets(data: Path, tmp_path: Path) -> None:
+    description = data / "dataset.json"
+    content = json.loads(description.read_text())
+    changes = {"name": UNSEEN, "channel_names": {"0": UNSEEN}, "labels": {"background": 0, UNSEEN: 1, "b": 2}}
+    description.write_text(json.dumps({**content, **changes}))
+    report = tmp_path / "report.html"
+    given = [str(data), "-o", str(tmp_path / "f.json"), "-j", "1", "-q", "--report", str(report)]
+    assert profile_dataset.main(given) == 0
+    require_all_seen(report.read_text())
+
+
+def test_rows_that_a_script_adds_to_a_report() -> None:
+    cells = [[words(f"{number} {UNSEEN}")] for number in range(3)]
+    table = Table(key="t", caption=UNSEEN, columns=columns("name"), rows=cells, page=1)
+    source = '{% from "parts.html" import table %}{{ table(t) }}'
+    page = page_environment().from_string(source).render(t=table)
+    require_all_seen(page)
+    assert page.count("application/json") == 1
+
+
+def test_reports_of_plans(tmp_path: Path, make_plans_text: str) -> None:
+    content = json.loads(make_plans_text)
+    content["dataset"]["name"] = UNSEEN
+    content["dataset"]["channel_names"] = [UNSEEN]
+    content["dataset"]["normalization"][0]["channel"] = UNSEEN
+    content["plans"]["unet/3d_fullres"]["decisions"] = {"patch_size": {"by": "rule", "why": UNSEEN}}
+    path = tmp_path / "plans.json"
+    path.write_text(json.dumps(content))
+    write_report(read_document(path), tmp_path / "report.html")
+    require_all_seen((tmp_path / "report.html").read_text())
 
 
 def test_colours_of_the_program_stay() -> None:

@@ -1,7 +1,9 @@
 """One self-contained page from a template: everything escaped, nothing loaded, no script but our own.
 
-The page carries a Content-Security-Policy that names its one script by hash and allows images only as data:
-what a file name or a warning smuggles in is shown as text, and would not run if it were not.
+What cannot be seen in a name (marks that turn the direction of writing, zero-width and control characters) is
+shown as an escape, as on the terminal (:mod:`..console`). The page carries a Content-Security-Policy that names
+its one script by hash and allows images only as data: what a file name or a warning smuggles in is shown as
+text, and would not run if it were not.
 """
 
 from __future__ import annotations
@@ -12,9 +14,13 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...files import write_atomically
+from ..console import printable_lines
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 HERE = "voxplan.profiling.report.html"
 FOLDER = "templates"
@@ -28,8 +34,25 @@ def render_page(template: str, content: Mapping[str, Any], *, package: str = HER
         content: what the template shows; every string is escaped.
         package: where the template stands; its parts may come from here.
     """
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
+
+    script, style = (_asset(name) for name in ("report.js", "report.css"))
+    return (
+        page_environment(package)
+        .get_template(template)
+        .render(
+            **content,
+            script=Markup(script),
+            style=Markup(style),
+            script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
+    )
+
+
+def page_environment(package: str = HERE) -> Environment:
+    """The templates, with all that they show escaped and made visible; see :func:`render_page`."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined, pass_eval_context
+    from jinja2.filters import do_tojson
 
     def load(name: str) -> str | None:
         for place in dict.fromkeys((package, HERE)):
@@ -44,14 +67,21 @@ def render_page(template: str, content: Mapping[str, Any], *, package: str = HER
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_seen,
     )
-    script, style = (_asset(name) for name in ("report.js", "report.css"))
-    return environment.get_template(template).render(
-        **content,
-        script=Markup(script),
-        style=Markup(style),
-        script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    )
+    environment.filters["tojson"] = pass_eval_context(lambda context, value: do_tojson(context, _seen(value)))
+    return environment
+
+
+def _seen(value: Any) -> Any:
+    """A value of the page, its texts without what cannot be seen; markup of our own stays markup."""
+    if isinstance(value, str):
+        return type(value)(printable_lines(value))
+    if isinstance(value, list | tuple):
+        return [_seen(item) for item in value]
+    if isinstance(value, dict):
+        return {_seen(key): _seen(item) for key, item in value.items()}
+    return value
 
 
 def write_page(text: str, path: Path) -> None:
