@@ -1,9 +1,9 @@
 """One self-contained page from a template: everything escaped, nothing loaded, no script but our own.
 
-What cannot be seen in a name (marks that turn the direction of writing, zero-width and control characters) is
-shown as an escape, as on the terminal (:mod:`..console`). The page carries a Content-Security-Policy that names
-its one script by hash and allows images only as data: what a file name or a warning smuggles in is shown as
-text, and would not run if it were not.
+What cannot be seen in a name (marks that turn the direction of writing, zero-width and control characters)
+is shown as an escape, as on the terminal (:mod:`..console`). The page carries a Content-Security-Policy that
+names its one script by hash and allows images only as data: what a file name or a warning smuggles in is
+shown as text, and would not run if it were not.
 """
 
 from __future__ import annotations
