@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from .base import ReadOptions, Spacing, Unit
+
+SHORTEST: Final = 1e-30
+LONGEST: Final = 1e30
+"""In whatever unit; beyond the atom and the galaxy in all of them, while ratios, sums and other units of what
+lies between stay within float64."""
 
 
 def is_length(value: float) -> bool:
     """Whether a number can be a distance between voxels."""
-    return math.isfinite(value) and value > 0
+    return SHORTEST <= value <= LONGEST
 
 
 def checked_spacing(values: Sequence[float], unit: Unit, source: str) -> tuple[Spacing, str | None]:

@@ -19,10 +19,15 @@ from hypothesis.extra import numpy as hnp
 from voxplan.profiling.blocks import BlockGrid, plan_blocks
 from voxplan.profiling.boxes import voxels_in, whole
 from voxplan.profiling.case import ProfileOptions, profile_case
+from voxplan.profiling.extract import profile_dataset
+from voxplan.profiling.fingerprint import Fingerprint, SpacingRecord
 from voxplan.profiling.formats.axes import AxisOrder
 from voxplan.profiling.formats.base import CaseSource, Spacing, VolumeHeader, VolumeSource
+from voxplan.profiling.formats.spacing import LONGEST, SHORTEST
 from voxplan.profiling.histogram import ValueHistogram
+from voxplan.profiling.layouts import discover
 from voxplan.profiling.statistics import Distribution, case_weighted
+from voxplan.profiling.summary import axis_summary, in_unit
 
 EDGES = st.integers(1, 2**40)
 
@@ -267,3 +272,44 @@ def test_intensities_beyond_float64_print_nothing_of_numpy(tmp_path: Path) -> No
     crop = profile_case(case, tmp_path, ProfileOptions()).fingerprint.channels[0].crop
     assert crop is not None
     assert crop.max == np.finfo(np.float64).max
+
+
+@pytest.mark.parametrize(
+    ("spacings", "units"),
+    [
+        ([(1e308, 1.0, 1e-308)], ["mm"]),
+        ([(1.7e308, 1.0, 1.0)] * 2, ["mm", "mm"]),
+        ([(1.0, 1.0, 1.0), (1e307, 1.0, 1.0)], ["nm", "mm"]),
+        ([(1.0, 1.0, 1.0), (5e-324, 1.0, 1.0)], ["mm", "nm"]),
+    ],
+    ids=["anisotropy", "median", "other-unit", "other-unit-of-zero"],
+)
+def test_spacings_at_the_ends_of_float64_cost_no_run(
+    spacings: list[tuple[float, float, float]], units: list[str], tmp_path: Path
+) -> None:
+    """Ratio, mean or conversion of these is infinite or zero: one such file once ended the run."""
+    for number, (spacing, unit) in enumerate(zip(spacings, units, strict=True)):
+        with h5py.File(tmp_path / f"{number}.h5", "w") as file:
+            file["raw"] = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+            file["raw"].attrs["resolution"] = spacing
+            file["raw"].attrs["unit"] = unit
+    found = profile_dataset(discover(tmp_path), ProfileOptions(), jobs=1)
+    for spacing, case in zip(spacings, found.cases, strict=True):
+        usable = min(spacing) > 1e-30 and max(spacing) < 1e30
+        assert (case.spacing.values is not None) == usable
+        assert usable or any("is not usable: taken as missing" in warning for warning in case.warnings)
+    Fingerprint.model_validate_json(found.model_dump_json())
+
+
+@given(ends=st.lists(st.sampled_from([SHORTEST, LONGEST, 1.0]), min_size=6, max_size=6), data=st.data())
+def test_summaries_of_the_longest_and_shortest_lengths_are_numbers(ends: list[float], data: Any) -> None:
+    units = [data.draw(st.sampled_from(["mm", "um", "nm"])) for _ in range(2)]
+    records = [
+        SpacingRecord(values=(z, y, x), unit=unit, source="header")
+        for (z, y, x), unit in zip((ends[:3], ends[3:]), units, strict=True)
+    ]
+    known = [in_unit(record, records[0].unit) for record in records]
+    rows = np.array(known, np.float64)
+    summary = axis_summary(rows)
+    assert min(summary.min) > 0
+    assert math.isfinite(max(summary.median) / min(summary.median))
