@@ -52,13 +52,19 @@ def training_cases(fingerprint: Fingerprint) -> tuple[CaseFingerprint, ...]:
     """The cases that can be trained on: those with labels, or all where none has.
 
     Raises:
-        ValueError: no case at all.
+        ValueError: no case at all, or one of which only the header was read.
     """
     labelled = tuple(case for case in fingerprint.cases if case.label is not None)
     cases = labelled or fingerprint.cases
     if not cases:
         failed = f"; {len(fingerprint.failures)} failed" if fingerprint.failures else ""
         msg = f"fingerprint of {fingerprint.dataset.name!r} has no cases{failed}: nothing can be planned"
+        raise ValueError(msg)
+    if not fingerprint.summary.channels:
+        msg = (
+            f"fingerprint of {fingerprint.dataset.name!r} has no intensities, as --headers-only leaves it: "
+            "nothing can be planned; profile the voxels too (the same command without --headers-only)"
+        )
         raise ValueError(msg)
     return cases
 

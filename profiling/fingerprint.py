@@ -372,8 +372,10 @@ def load_fingerprint(path: Path) -> Fingerprint:
     if isinstance(content, dict) and "plans" in content and "cases" not in content:
         msg = f"{path}: is a plans file; name the fingerprint that it was made of"
         raise FingerprintError(msg)
+    from .fingerprint_checks import first_contradiction
+
     try:
-        return Fingerprint.model_validate(migrate(content))
+        fingerprint = Fingerprint.model_validate(migrate(content))
     except FingerprintError as error:
         msg = f"{path}: {error}"
         raise FingerprintError(msg) from None
@@ -385,6 +387,10 @@ def load_fingerprint(path: Path) -> Fingerprint:
             f"({error.error_count()} problems); write it again with profile-dataset"
         )
         raise FingerprintError(msg) from error
+    if (problem := first_contradiction(fingerprint)) is not None:
+        msg = f"{path}: contradicts itself: {problem}; write it again with profile-dataset"
+        raise FingerprintError(msg)
+    return fingerprint
 
 
 HEAD_BYTES = 1 << 20

@@ -28,6 +28,7 @@ from voxplan.profiling.histogram import ValueHistogram
 from voxplan.profiling.layouts import discover
 from voxplan.profiling.statistics import Distribution, case_weighted
 from voxplan.profiling.summary import axis_summary, in_unit
+from voxplan.scripts.profile_dataset import main
 
 EDGES = st.integers(1, 2**40)
 
@@ -313,3 +314,17 @@ def test_summaries_of_the_longest_and_shortest_lengths_are_numbers(ends: list[fl
     summary = axis_summary(rows)
     assert min(summary.min) > 0
     assert math.isfinite(max(summary.median) / min(summary.median))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("end", [1.7e308, 1e301, 1e299])
+def test_reports_of_intensities_at_the_ends_of_float64(end: float, tmp_path: Path) -> None:
+    """What can still be drawn is; the range of the others is infinite, which once ended the report."""
+    voxels = np.array([end, -end, 1.0, 2.0] * 15).reshape(3, 4, 5)
+    for number in range(3):
+        with h5py.File(tmp_path / f"{number}.h5", "w") as file:
+            file["raw"] = voxels
+    report = tmp_path / "r.html"
+    options = ["-o", str(tmp_path / "f.json"), "--report", str(report), "-j", "1", "-q"]
+    assert main([str(tmp_path), *options]) == 0
+    assert ("histogram-0" in report.read_text()) == (end < 1e300)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from .svg import Chart, Scale, dots, drawing, element, line, number, scale_of, text
+from .svg import LARGEST_DRAWN, Chart, Scale, dots, drawing, element, line, number, scale_of, text
 
 WIDTH, LEFT, RIGHT = 460.0, 64.0, 16.0
 ROW_HEIGHTS = (90.0, 46.0)
@@ -113,7 +113,7 @@ def range_chart(
     key: str, title: str, unit: str, ranges: Sequence[CaseRange], odd: Collection[str] = ()
 ) -> Chart | None:
     """One bar a case, from its low to its high value, with its median; in the order given."""
-    if not ranges:
+    if not ranges or max(max(-one.low, one.high) for one in ranges) > LARGEST_DRAWN:
         return None
     width, height = 2 * WIDTH, 260.0
     vertical = scale_of([v for r in ranges for v in (r.low, r.high)], height - BOTTOM, TOP, log=False)

@@ -290,7 +290,9 @@ def _jpeg(plane: NDArray[np.float64], window: tuple[float, float]) -> bytes:
     import imagecodecs
 
     low, high = window
-    grey = np.clip((np.nan_to_num(plane, nan=low) - low) / (high - low), 0, 1)
+    quarter = 0.25  # of all three: the difference of the largest numbers is infinite
+    above = np.nan_to_num(plane, nan=low) * quarter - low * quarter
+    grey = np.clip(above / (high * quarter - low * quarter), 0, 1)
     pixels = np.ascontiguousarray(np.rint(grey * 255).astype(np.uint8))
     return bytes(imagecodecs.jpeg8_encode(pixels, level=JPEG_QUALITY))
 

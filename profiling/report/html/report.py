@@ -33,7 +33,7 @@ from .sections import (
     times,
 )
 from .selection import choose_pictured
-from .svg import Chart
+from .svg import LARGEST_DRAWN, Chart
 from .tables import Table, amount, columns, words
 
 PICTURE_CHARACTERS = 2_600_000
@@ -206,7 +206,7 @@ def _histogram(
     summary: ChannelSummary,
 ) -> Chart | None:
     pooled = summary.pooled
-    if histograms is None or pooled is None:
+    if histograms is None or pooled is None or max(-pooled.min, pooled.max) > LARGEST_DRAWN:
         return None
 
     def distributions() -> Iterator[Distribution | None]:

@@ -10,6 +10,8 @@ from markupsafe import Markup, escape
 
 LOG_FROM_RATIO = 8.0
 """Positive values that span more than this factor are drawn on a logarithmic axis."""
+LARGEST_DRAWN = 1e300
+"""Larger numbers are not drawn: the room beside them, and differences between them, are infinite."""
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
