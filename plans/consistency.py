@@ -6,7 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from voxplan.profiling.formats.base import printable
+
 from .architectures import get_architecture
+from .domains import domain_problems
 from .schema import DatasetPlan, ExperimentPlan, PlansDocument
 
 WEIGHTS_TOLERANCE = 1e-6
@@ -24,12 +27,16 @@ class Problem:
     """Short word for programs: ``version``, ``patch-size``, or pydantic's error type."""
 
     def __str__(self) -> str:
-        return f"{self.location}: {self.message}" if self.location else self.message
+        return printable(f"{self.location}: {self.message}" if self.location else self.message)
 
 
 def consistency_problems(document: PlansDocument) -> list[Problem]:
     """All contradictions in a document whose types are right."""
-    problems = list(_dataset_problems(document.dataset))
+    problems = [
+        Problem(location=location, message=message, kind="value")
+        for location, message in domain_problems(document)
+    ]
+    problems.extend(_dataset_problems(document.dataset))
     for name, plan in document.plans.items():
         problems.extend(_plan_problems(plan, document.dataset, f"plans.{name}"))
     if document.recommended is not None and document.recommended not in document.plans:
@@ -98,9 +105,22 @@ def _plan_problems(plan: ExperimentPlan, dataset: DatasetPlan, where: str) -> It
     if (plan.loss.name == "bce") == (dataset.task == "semantic"):
         message = f"{plan.loss.name!r} does not fit the task {dataset.task!r}"
         yield Problem(location=f"{where}.loss.name", message=message, kind="loss")
+    channels = _semantic_channels(plan, dataset)
+    if channels not in (None, dataset.out_channels):
+        message = f"must be {channels} for the {len(dataset.classes)} classes, got {dataset.out_channels}"
+        yield Problem(location="dataset.out_channels", message=message, kind="channels")
     if plan.checkpointing and not architecture.checkpointing:
         message = f"{architecture.name} has no gradient checkpointing"
         yield Problem(location=f"{where}.checkpointing", message=message, kind="checkpointing")
+
+
+def _semantic_channels(plan: ExperimentPlan, dataset: DatasetPlan) -> int | None:
+    """Channels that the classes need: one each, of overlapping regions none for the background."""
+    if plan.loss.name == "dice_ce":
+        return len(dataset.classes)
+    if plan.loss.name == "dice_bce":
+        return sum(0 not in values for values in dataset.classes.values())
+    return None
 
 
 def _supervision_problems(plan: ExperimentPlan, where: str) -> Iterator[Problem]:
