@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from voxplan.profiling.report.console import safe_console, say, say_json
 
 from .data_options import data_options
+from .endings import EndedBySignal, ended_by_signals
 from .error_line import error_line
 from .plan_arguments import DIFF, PROGRAM, build_diff_parser, build_parser, check_usage
 from .report_option import write_plans_report
@@ -41,10 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser, action = build_parser(), _plan
     arguments = parser.parse_args(given)
     try:
-        return action(arguments)
-    except KeyboardInterrupt:
+        with ended_by_signals():
+            return action(arguments)
+    except KeyboardInterrupt as interrupt:
         say(f"\n{PROGRAM}: interrupted; nothing is written", sys.stderr)
-        return EXIT_INTERRUPTED
+        return interrupt.status if isinstance(interrupt, EndedBySignal) else EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 - one line for people, a traceback for --debug
         return _report(error, debug=arguments.debug)
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, cast
 
 from voxplan.profiling.report.console import say
 
+from .endings import EndedBySignal, ended_by_signals
 from .error_line import error_line
 from .parser import Parser, existing_place
 from .profile_again import own_globs, state_before
@@ -73,13 +74,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     from voxplan.profiling.run_lock import output_locked
 
     try:
-        if merged is not None:
-            return run_merge(arguments, parser)
-        name_shard(arguments)
-        with output_locked(arguments.output):
-            return run(arguments, parser)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED if merged is not None else _interrupted(arguments)
+        with ended_by_signals():
+            if merged is not None:
+                return run_merge(arguments, parser)
+            name_shard(arguments)
+            with output_locked(arguments.output):
+                return run(arguments, parser)
+    except KeyboardInterrupt as interrupt:
+        status = interrupt.status if isinstance(interrupt, EndedBySignal) else EXIT_INTERRUPTED
+        return status if merged is not None else _interrupted(arguments, status)
     except Exception as error:  # noqa: BLE001 - one line for people, a traceback for --debug
         return _report(error, debug=arguments.debug)
 
@@ -331,7 +334,7 @@ def _stated(arguments: argparse.Namespace) -> dict[str, str]:
     return {name: text(value) for name, value in vars(arguments).items() if value != defaults[name]}
 
 
-def _interrupted(arguments: argparse.Namespace) -> int:
+def _interrupted(arguments: argparse.Namespace, status: int) -> int:
     from voxplan.profiling.journal import journal_folder
 
     say(
@@ -339,7 +342,7 @@ def _interrupted(arguments: argparse.Namespace) -> int:
         "run the same command again to go on",
         sys.stderr,
     )
-    return EXIT_INTERRUPTED
+    return status
 
 
 def _report(error: Exception, *, debug: bool) -> int:

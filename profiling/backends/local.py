@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from .base import Backend, Crash, Work, WorkerPoolError
+from .orphans import end_with
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -125,6 +126,8 @@ class _Pool(Generic[T, R]):
                 return_as="generator_unordered",
                 batch_size=cast("Any", 1),
                 pre_dispatch=cast("Any", ahead),
+                initializer=end_with,
+                initargs=(os.getpid(),),
             )
             with _workers_deaf_to_interrupts():
                 results: Iterable[tuple[str, R]] = parallel(calls)
