@@ -125,7 +125,7 @@ class Journal:
             for name, length in lengths.items():
                 self._packed[name] = (path, offset, int(length))
                 offset += int(length)
-        except (OSError, ValueError, AttributeError, TypeError):
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError):
             return  # cut short or damaged: its cases are read again
 
     def write(self, name: str, value: Any) -> None:
@@ -193,4 +193,6 @@ class Journal:
                 ".hung",
                 ".tmp",
             ):
+                if path.is_dir():  # no run makes one
+                    continue
                 path.unlink(missing_ok=True)

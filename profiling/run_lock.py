@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import platform
 import secrets
@@ -93,7 +94,11 @@ def read_holder(path: Path) -> Holder | None:
     """Who holds the lock; None where there is no lock, or one that says nothing (cut short, another's)."""
     try:
         content = json.loads(read_regular(path, LONGEST_LOCK))
-        return Holder(**{name: content[name] for name in Holder.__dataclass_fields__})
+        holder = Holder(**{name: content[name] for name in Holder.__dataclass_fields__})
+        texts = (holder.token, holder.host, holder.space, holder.since)
+        if type(holder.pid) is not int or holder.pid < 1 or not all(isinstance(text, str) for text in texts):
+            return None
+        return holder if isinstance(holder.started, float) and math.isfinite(holder.started) else None
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 

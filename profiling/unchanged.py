@@ -54,7 +54,7 @@ def unchanged_fingerprint(inputs: str, journal: Path, *, data: str | None = None
         if not same or note["outputs"] != _states([Path(p) for p, *_ in note["outputs"]]):
             return None
         return load_fingerprint(Path(note["outputs"][0][0]))
-    except (OSError, ValueError, KeyError, TypeError, IndexError, FingerprintError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError, FingerprintError, RecursionError):
         return None  # no note, or one that says nothing: the long way is always right
 
 

@@ -108,7 +108,7 @@ def keys_of(path: Path) -> Sequence[str]:
     Raises:
         FormatError: the file cannot be read.
     """
-    with _no_file_named(path):
+    with _no_file_named(path), damage_named(f"{path}: what it holds cannot be listed; it is damaged"):
         return reader_for(path).keys(path)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .axes import check_region
 from .base import FormatError, Reader, ReadOptions, Region, Spacing, Volume, VolumeHeader, VolumeSource
+from .damage import damage_named
 from .spacing import in_plane_warning, planar_spacing, resolve_spacing
 from .tiff_other_files import PART_OF_A_SET
 
@@ -79,11 +80,12 @@ class SliceStack(Volume):
 
     def _read_slice(self, number: int, region: Region, channel: int | None) -> NDArray[Any]:
         path = self.source.paths[number]
-        try:
-            volume = self._open_slice(number)
-        except FileNotFoundError as error:
-            msg = f"{path}: slice {number} of {self.source.name} has vanished"
-            raise FormatError(msg) from error
+        with damage_named(f"{path}: slice {number} of {self.source.name} cannot be read"):
+            try:
+                volume = self._open_slice(number)
+            except FileNotFoundError as error:
+                msg = f"{path}: slice {number} of {self.source.name} has vanished"
+                raise FormatError(msg) from error
         with volume:
             got, want = volume.header, self._slice
             if (got.shape, got.channels, got.dtype) != (want.shape, want.channels, want.dtype):

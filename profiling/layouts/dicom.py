@@ -26,24 +26,27 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def series_in(folder: Path, files: Sequence[Path]) -> dict[str, VolumeSource]:
-    """Series identifier to volume; empty where the folder holds no DICOM.
+def series_in(folder: Path, files: Sequence[Path]) -> tuple[dict[str, VolumeSource], list[Path]]:
+    """Series identifier to volume, and the DICOM files of no series; empty where the folder holds no DICOM.
 
     Only files among ``files`` count, so that excluded and refused ones stay out. Files without a suffix are
     named through their folder, which is how the reader takes them.
     """
     candidates = [path for path in files if is_dicom(path)]
     if not candidates:
-        return {}
+        return {}, []
     import SimpleITK
 
     allowed = {path.name: path for path in candidates}
     series: dict[str, VolumeSource] = {}
+    lost = dict(allowed)
     for identifier in sorted(SimpleITK.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))):
         names = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), identifier)
         paths = tuple(allowed[Path(name).name] for name in names if Path(name).name in allowed)
+        for path in paths:
+            lost.pop(path.name, None)
         if paths and all(is_volume_file(path) for path in paths):
             series[identifier] = VolumeSource(paths=paths)
         elif paths:
             series[identifier] = VolumeSource(paths=(folder,), key=identifier)
-    return series
+    return series, list(lost.values())

@@ -126,6 +126,32 @@ class Listing:
                 self.is_special(path)
         return files, folders
 
+    def read_or_refuse(self, folder: Path) -> tuple[list[Path], list[Path]]:
+        """As :meth:`read`; a folder that cannot be read is empty, and remembered as a failure."""
+        try:
+            return self.read(folder)
+        except FormatError as error:
+            self._remember_unreadable(folder, str(error))
+            return [], []
+
+    def refuse_unreadable(self, folder: Path, name: str | None = None) -> None:
+        """Remember a folder that cannot be read, or not asked for ``name``; no hidden or excluded one."""
+        if is_hidden(folder.name) or is_excluded(folder, self.root, self.exclude):
+            return
+        try:
+            if name is None:
+                os.scandir(folder).close()
+            else:
+                (folder / name).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            self._remember_unreadable(folder, f"{folder}: cannot be read as a folder ({error.strerror})")
+
+    def _remember_unreadable(self, folder: Path, why: str) -> None:
+        reason = f"{why}; what it holds is not in the numbers: allow it, or leave it out with --exclude"
+        self._remember(Failure(id=folder.name, files=(str(folder),), kind="access", reason=reason))
+
     def is_special(self, path: Path) -> bool:
         """Whether a path is a pipe, socket or device, which is never opened; if so, it is remembered once.
 

@@ -59,7 +59,7 @@ def volumes_in_folder(folder: Path, listing: Listing, *, recursive: bool = True)
     Sub-folders are searched only where the folder itself holds no volume file; what is left out is noted.
     """
     found = Found()
-    _collect(folder, folder, listing, found, depth=MAX_DEPTH if recursive else 0)
+    _collect(folder, folder, listing, found, MAX_DEPTH if recursive else 0, listing.read(folder))
     return found
 
 
@@ -79,6 +79,8 @@ def volumes_of_pattern(pattern: str, listing: Listing) -> Found:
         base = path.parent
     else:
         base = fixed_part(pattern)
+        for folder, name in _looked_into(pattern):
+            listing.refuse_unreadable(folder, name)
         matches = (Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute patterns too
         kept = [
             match
@@ -106,6 +108,17 @@ def unstack(found: Found, other: Found) -> None:
         return
     found.volumes = [_named(path, path.parent) for path in paths]
     found.notes = [note for note in found.notes if STACK_HINT not in note]
+
+
+def _looked_into(pattern: str) -> Iterator[tuple[Path, str | None]]:
+    """The folders that a glob, which passes over what it cannot read, lists (None) or asks for one name."""
+    parts = Path(pattern).parts
+    first = next((place for place, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    for place in range(first, len(parts)):
+        above = parts[: place + 1] if parts[place] == "**" else parts[:place]
+        name = None if glob.has_magic(parts[place]) else parts[place]
+        for folder in glob.glob(os.path.join(*above, "") if above else "./", recursive=True):  # noqa: PTH118, PTH207
+            yield Path(folder), name
 
 
 def fixed_part(pattern: str) -> Path:
@@ -141,14 +154,24 @@ def _folder_as_volume(
         notes.append(f"{folder}: {stack.note}; {STACK_HINT} '{folder}/*{stack.paths[0].suffix}'")
         yield NamedVolume(name=name, source=VolumeSource(paths=stack.paths))
         return
-    series = series_in(folder, files)
+    series, lost = series_in(folder, files)
+    if series and lost:
+        notes.append(f"{folder}: left out, of no DICOM series, perhaps damaged or not readable: {few(lost)}")
     for identifier, source in series.items():
         suffix = f"/{identifier}" if len(series) > 1 else ""
         yield NamedVolume(name=name + suffix, source=source)
 
 
-def _collect(folder: Path, base: Path, listing: Listing, found: Found, depth: int) -> None:
-    files, folders = listing.read(folder)
+def _collect(
+    folder: Path,
+    base: Path,
+    listing: Listing,
+    found: Found,
+    depth: int,
+    content: tuple[list[Path], list[Path]],
+) -> None:
+    """Volumes of a folder with these files and sub-folders, or of those below it."""
+    files, folders = content
     volumes = list(_folder_as_volume(folder, files, base, found.notes))
     if not volumes:
         volumes = [_named(path, base) for path in files if is_volume_file(path)]
@@ -167,7 +190,7 @@ def _collect(folder: Path, base: Path, listing: Listing, found: Found, depth: in
         return
     if depth > 0:
         for child in folders:
-            _collect(child, base, listing, found, depth - 1)
+            _collect(child, base, listing, found, depth - 1, listing.read_or_refuse(child))
 
 
 def few(paths: Sequence[Path]) -> str:

@@ -39,7 +39,11 @@ def datasets_within(
     while waiting and looked_at < MAX_FOLDERS:
         folder, depth = waiting.popleft()
         looked_at += 1
-        if layout_of(replace(request, data=folder)) is not None:
+        try:
+            layout = layout_of(replace(request, data=folder))
+        except PermissionError:  # who collects the volumes says so
+            continue
+        if layout is not None:
             found.append(folder)
         elif depth < MAX_DEPTH:
             waiting += [(child, depth + 1) for child in _real(listing, folder)[1]]

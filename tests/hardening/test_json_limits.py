@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -18,6 +19,7 @@ from voxplan.profiling.case import ProfileOptions, profile_case
 from voxplan.profiling.fingerprint import FingerprintError, load_fingerprint
 from voxplan.profiling.formats.base import CaseSource, FormatError, VolumeSource
 from voxplan.profiling.layouts import dataset_json, discover
+from voxplan.scripts.profile_dataset import main
 
 BAD = {
     "deep": "[" * 100_000,
@@ -138,3 +140,24 @@ def test_zarr_that_leaves_its_folder(how: str, tmp_path: Path) -> None:
         profile_case(CaseSource(id="a", images=(VolumeSource(paths=(store,)),)), tmp_path, ProfileOptions())
     if how != "metadata-path":
         assert caught.value.kind == "outside"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n", b"{}\n", b'{"a":-5}\n', b'{"a":"x"}\n', b"[" * 100_000 + b"\n", b"9" * 9999, b"\xff" * 99],
+    ids=["empty", "line", "object", "negative", "text", "deep", "digits", "bytes"],
+)
+def test_a_journal_of_foreign_content(content: bytes, tmp_path: Path) -> None:
+    """Entries, packs and the note of a finished run: what does not hold is read again, and thrown away."""
+    (tmp_path / "data").mkdir()
+    nibabel.Nifti1Image(np.ones((4, 5, 6), np.uint8), np.eye(4)).to_filename(tmp_path / "data" / "a.nii")
+    words = [str(tmp_path / "data"), "-o", str(tmp_path / "f.json"), "-j", "1", "-q"]
+    assert main(words) == 0
+    journal = tmp_path / "f.json.journal"
+    for path in (*journal.iterdir(), journal / "other.cases", journal / "other.case"):
+        path.write_bytes(content)
+    (journal / "folder.case").mkdir()
+    assert main(words) == 0
+    assert len(load_fingerprint(tmp_path / "f.json").cases) == 1
+    assert not (journal / "other.case").exists()
+    assert main([*words, "--fresh"]) == 0

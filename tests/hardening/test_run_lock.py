@@ -207,3 +207,35 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_read(
     assert told.count("\n") == 1
     assert "Read-only file system" in told
     assert str(tmp_path) in told
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pid": "x"},
+        {"pid": 1.5},
+        {"pid": -1},
+        {"pid": 0},
+        {"pid": None},
+        {"pid": True},
+        {"started": "x"},
+        {"started": None},
+        {"started": float("nan")},
+        {"token": [1]},
+        {"space": 5},
+        {"since": {}},
+    ],
+    ids=str,
+)
+def test_locks_of_wrong_types_say_nothing(change: dict[str, Any], tmp_path: Path) -> None:
+    """A file that others made: the run stops as at any lock without a name, and breaks it when it is old."""
+    output = tmp_path / "f.json"
+    path = lock_path(output)
+    path.write_text(json.dumps({**asdict(run_lock._myself()), **change}))
+    assert read_holder(path) is None
+    with pytest.raises(OutputInUseError, match="a run that left no name"), output_locked(output):
+        pass
+    os.utime(path, (1, 1))
+    with output_locked(output):
+        assert read_holder(path) is not None
+    assert not path.exists()
