@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import gc
 import mmap
 import sys
 import threading
@@ -45,7 +46,9 @@ def reuse_freed_memory() -> None:
 
 
 class _Hoard:
-    """What the C library keeps of freed memory: glibc has one heap a thread, and each keeps its own."""
+    """Memory that no one needs: voxels that an error holds, with its traceback, in a circle; and what the C
+    library keeps of freed memory, of which glibc has a heap for each thread.
+    """
 
     def __init__(self) -> None:
         self._needed = 0
@@ -57,9 +60,11 @@ class _Hoard:
     def give_back(self, budget: int) -> None:
         """Give it back if it has become much, so that the next case has its whole budget."""
         resident = _usage()[1]
-        if self._trim is None or resident < self._needed + min(HOARD_BYTES, budget // 8):
+        if resident < self._needed + min(HOARD_BYTES, budget // 8):
             return
-        self._trim(0)
+        gc.collect()
+        if self._trim is not None:
+            self._trim(0)
         self._needed = _usage()[1]
 
 

@@ -22,7 +22,7 @@ from .damage import damage_named
 from .ome_zarr import Multiscale, read_multiscale
 from .spacing import resolve_spacing
 from .store_files import store_files
-from .zarr_chunks import LocalChunks, require_plain_metadata
+from .zarr_chunks import LocalChunks, others_awaited, require_plain_metadata
 
 ZIPPED: Final = "zip://::{}"
 """Address of a store that is a ZIP file of this machine."""
@@ -108,7 +108,7 @@ class _ZarrVolume(Volume):
         check_region(region, self.header.shape, channel, self.header.channels)
         index = self._axes.index(region, channel)
         damaged = damage_named(f"{self.source.name}: a chunk cannot be decoded; the store is damaged")
-        with damaged, answering(self.source.paths[0]):
+        with damaged, answering(self.source.paths[0]), others_awaited():
             block = self._chunks.read(index)
         return self._axes.arrange(block.astype(self.header.dtype, copy=False), channel)
 

@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ from .base import FormatError
 
 FEW: Final = 0.5
 """Share of present chunks up to which they are read one by one; above, zarr reads the region in one go."""
+LONGEST_WAIT: Final = 60.0
+"""Seconds for chunks that are decoded beside a damaged one."""
 METADATA: Final = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 
 
@@ -34,6 +37,33 @@ def _require_plain(path: str, mode: int) -> None:
     if not stat.S_ISREG(mode):
         msg = f"{path}: is no regular file, and is not opened; the store is damaged"
         raise FormatError(msg, kind="special-file")
+
+
+@contextlib.contextmanager
+def others_awaited() -> Iterator[None]:
+    """Where a chunk cannot be decoded, wait for those that zarr decodes beside it.
+
+    It leaves them to themselves: they would take memory in the time of the next case, whose ceiling knows
+    nothing of them, and say on the terminal that nobody has asked for their errors.
+    """
+    try:
+        yield
+    except Exception:
+        _await_others()
+        raise
+
+
+def _await_others() -> None:
+    import asyncio
+
+    from zarr.core.sync import sync
+
+    async def gathered() -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.wait(others, timeout=LONGEST_WAIT) if others else None
+
+    with contextlib.suppress(Exception):  # the error of the chunk is what matters
+        sync(gathered())
 
 
 class LocalChunks:

@@ -327,4 +327,4 @@ def test_reports_of_intensities_at_the_ends_of_float64(end: float, tmp_path: Pat
     report = tmp_path / "r.html"
     options = ["-o", str(tmp_path / "f.json"), "--report", str(report), "-j", "1", "-q"]
     assert main([str(tmp_path), *options]) == 0
-    assert ("histogram-0" in report.read_text()) == (end < 1e300)
+    assert ("histogram-0" in report.read_text(encoding="utf-8")) == (end < 1e300)

@@ -108,13 +108,13 @@ def require_all_seen(page: str) -> None:
 
 def test_reports_of_data_sets(data: Path, tmp_path: Path) -> None:
     description = data / "dataset.json"
-    content = json.loads(description.read_text())
+    content = json.loads(description.read_text(encoding="utf-8"))
     changes = {"name": UNSEEN, "channel_names": {"0": UNSEEN}, "labels": {"background": 0, UNSEEN: 1, "b": 2}}
     description.write_text(json.dumps({**content, **changes}))
     report = tmp_path / "report.html"
     given = [str(data), "-o", str(tmp_path / "f.json"), "-j", "1", "-q", "--report", str(report)]
     assert profile_dataset.main(given) == 0
-    require_all_seen(report.read_text())
+    require_all_seen(report.read_text(encoding="utf-8"))
 
 
 def test_rows_that_a_script_adds_to_a_report() -> None:
@@ -135,7 +135,7 @@ def test_reports_of_plans(tmp_path: Path, make_plans_text: str) -> None:
     path = tmp_path / "plans.json"
     path.write_text(json.dumps(content))
     write_report(read_document(path), tmp_path / "report.html")
-    require_all_seen((tmp_path / "report.html").read_text())
+    require_all_seen((tmp_path / "report.html").read_text(encoding="utf-8"))
 
 
 def test_colours_of_the_program_stay() -> None:
@@ -162,6 +162,7 @@ def test_the_commands_print_by_no_other_way() -> None:
     for path in ROOT.glob("*.py"):
         if path.name in ("phantom.py", "completion.py"):  # print nothing that a file says
             continue
-        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
         names = {node.func.id for node in calls if isinstance(node.func, ast.Name)}
         assert not names & {"print", "Console"}, path.name
