@@ -7,6 +7,7 @@ A key stands for all plans, or after a scope for some: an architecture (``mednex
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,9 +15,14 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from voxplan.plans.schema import Floats, Ints, Model, Positive, Precision, Task
+from voxplan.plans.domains import LARGEST_BATCH, LARGEST_EDGE, LENGTHS, MOST_WORKERS
+from voxplan.plans.schema import Model, Positive, Precision, Task
 
 from .rules.configurations import CONFIGURATIONS
+
+Edge = Annotated[int, Field(gt=0, le=LARGEST_EDGE)]
+Batch = Annotated[int, Field(gt=0, le=LARGEST_BATCH)]
+Length = Annotated[float, Field(ge=LENGTHS[0], le=LENGTHS[1])]
 
 
 class OverrideError(ValueError):
@@ -26,8 +32,8 @@ class OverrideError(ValueError):
 class PlanOverrides(Model):
     """What can be set for a plan; sizes are ZYX (YX in 2D)."""
 
-    patch_size: Annotated[tuple[Positive, ...], Field(min_length=2, max_length=3)] | None = None
-    batch_size: Positive | None = None
+    patch_size: Annotated[tuple[Edge, ...], Field(min_length=2, max_length=3)] | None = None
+    batch_size: Batch | None = None
     """Per GPU."""
     accumulation: Positive | None = None
     base_features: Annotated[int, Field(ge=1, le=512)] | None = None
@@ -45,12 +51,12 @@ class PlanOverrides(Model):
     steps_per_epoch: Positive | None = None
     warmup_steps: Annotated[int, Field(ge=0)] | None = None
     batch_dice: bool | None = None
-    workers: Annotated[int, Field(ge=0)] | None = None
+    workers: Annotated[int, Field(ge=0, le=MOST_WORKERS)] | None = None
     cache: Literal["none", "ram", "disk"] | None = None
     oversample_foreground: Annotated[float, Field(ge=0, le=1)] | None = None
-    inference_window: Ints | None = None
+    inference_window: tuple[Edge, ...] | None = None
     inference_overlap: Annotated[float, Field(ge=0, lt=1)] | None = None
-    inference_batch_size: Positive | None = None
+    inference_batch_size: Batch | None = None
 
 
 class DatasetOverrides(Model):
@@ -58,7 +64,7 @@ class DatasetOverrides(Model):
 
     task: Task | None = None
     affinity_offsets: Literal[3, 12] | None = None
-    target_spacing: Annotated[Floats, Field(min_length=3, max_length=3)] | None = None
+    target_spacing: Annotated[tuple[Length, ...], Field(min_length=3, max_length=3)] | None = None
     """ZYX, in the data set's unit."""
     normalization: Literal["ct", "zscore", "scale", "none"] | None = None
     """Scheme of every channel."""
@@ -101,7 +107,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     listed = f"[{value}]" if "," in value and value.strip()[0] not in "[{\"'" else value
     try:
         return key.strip(), _numbers_of(yaml.safe_load(listed))
-    except (yaml.YAMLError, RecursionError, OverrideError):
+    except (yaml.YAMLError, RecursionError, ValueError):
         msg = f"--set {text!r}: {value!r} is neither a number, a word nor a list"
         raise OverrideError(msg) from None
 
@@ -150,11 +156,12 @@ def read_overrides(path: Path) -> dict[str, Any]:
         if len(data) > MAX_BYTES:
             msg = f"larger than {MAX_BYTES} bytes"
             raise OverrideError(msg)
+        _refuse_repeated_keys(data.decode())
         loaded = _numbers_of(yaml.safe_load(data.decode()))
     except OSError as error:
         msg = f"overrides {path}: cannot be read ({(error.strerror or str(error)).lower()})"
         raise OverrideError(msg) from None
-    except (UnicodeDecodeError, yaml.YAMLError, RecursionError, OverrideError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         reason = str(error).splitlines()[0]
         msg = f"overrides {path}: cannot be read as YAML ({reason})"
         raise OverrideError(msg) from None
@@ -162,6 +169,24 @@ def read_overrides(path: Path) -> dict[str, Any]:
         msg = f"overrides {path}: expected a mapping of keys to values, got {type(loaded).__name__}"
         raise OverrideError(msg)
     return {str(key): value for key, value in loaded.items()}
+
+
+def _refuse_repeated_keys(text: str) -> None:
+    """Raise OverrideError where a mapping states a key twice, of which YAML's reader takes the last."""
+    pending, seen = [yaml.compose(text, Loader=yaml.SafeLoader)], set()
+    while pending:
+        node = pending.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            pending += node.value
+        elif isinstance(node, yaml.MappingNode):
+            names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+            if repeated := [name for name, count in names.items() if count > 1]:
+                msg = f"states {repeated[0]!r} twice; which of them is meant?"
+                raise OverrideError(msg)
+            pending += [value for _, value in node.value]
 
 
 def collect_overrides(values: Mapping[str, Any] | None, architectures: Collection[str]) -> Overrides:

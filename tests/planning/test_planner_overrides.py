@@ -107,3 +107,41 @@ def test_yaml_that_is_no_mapping(tmp_path: Path, text: str) -> None:
         read_overrides(path)
     with pytest.raises(OverrideError, match=r"absent\.yaml"):
         read_overrides(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("target_spacing", [0, 1, 1]),
+        ("target_spacing", [1, 1, -1]),
+        ("target_spacing", [1, 1, 1e308]),
+        ("workers", 10**9),
+        ("batch_size", 10**9),
+        ("inference_batch_size", 10**9),
+        ("patch_size", [10**9, 64, 64]),
+        ("inference_window", [0, 64, 64]),
+    ],
+)
+def test_what_no_plan_can_be_loaded_with_cannot_be_set(key: str, value: Any) -> None:
+    """A spacing of 0 once was an overflow; a plan with 10^9 workers would be written, and refused later."""
+    with pytest.raises(OverrideError, match=key):
+        collect_overrides({key: value}, NAMES)
+
+
+@pytest.mark.parametrize(
+    "text", ["batch_size: 2\nbatch_size: 3\n", "unet: {lr: 1}\nunet: {lr: 2}\n", "unet: {lr: 1, lr: 2}\n"]
+)
+def test_yaml_that_states_a_key_twice(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "overrides.yaml"
+    path.write_text(text)
+    with pytest.raises(OverrideError, match="twice"):
+        read_overrides(path)
+
+
+def test_numbers_of_too_many_digits_name_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "overrides.yaml"
+    path.write_text("batch_size: " + "9" * 5000)
+    with pytest.raises(OverrideError, match=str(path)):
+        read_overrides(path)
+    with pytest.raises(OverrideError, match="--set"):
+        parse_setting("batch_size=" + "9" * 5000)
