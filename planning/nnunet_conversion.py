@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from voxplan.profiling.fingerprint import (
     AxisSummary,
@@ -24,6 +25,7 @@ from voxplan.profiling.fingerprint import (
     Summary,
     Triple,
 )
+from voxplan.profiling.fingerprint_checks import first_contradiction
 from voxplan.profiling.formats.base import UNITS_IN_MM, Unit
 
 from .dataset_plan import training_cases
@@ -127,7 +129,24 @@ def to_fingerprint(numbers: NnunetFingerprint, dataset: NnunetDataset, name: str
     """A voxplan fingerprint that says what nnU-Net's files say, and marks the rest as unknown.
 
     Case ids are made up (``case_0000``), shapes are those after cropping, the unit is unknown.
+
+    Raises:
+        ValueError: the files contradict themselves or each other.
     """
+    try:
+        fingerprint = _fingerprint(numbers, dataset, name)
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem: str | None = f"{first['loc'][-1]}: {first['msg'].lower()}"
+    else:
+        problem = first_contradiction(fingerprint)
+        if problem is None:
+            return fingerprint
+    msg = f"nnU-Net's fingerprint of {name!r} and its dataset.json contradict themselves: {problem}"
+    raise ValueError(msg)
+
+
+def _fingerprint(numbers: NnunetFingerprint, dataset: NnunetDataset, name: str) -> Fingerprint:
     spacings = np.asarray(numbers.spacings, dtype=np.float64)
     shapes = np.asarray(numbers.shapes_after_crop, dtype=np.float64)
     median_spacing = np.median(spacings, 0)

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from voxplan.profiling.fingerprint import Shape, Triple
+from voxplan.profiling.formats.spacing import is_length
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -51,8 +51,11 @@ class NnunetFingerprint(BaseModel):
                 f"{len(self.shapes_after_crop)}: both must list every case once"
             )
             raise ValueError(msg)
-        if not all(np.isfinite(row).all() and min(row) > 0 for row in self.spacings):
+        if not all(is_length(value) for row in self.spacings for value in row):
             msg = "spacings must be positive finite numbers"
+            raise ValueError(msg)
+        if min(min(row) for row in self.shapes_after_crop) < 1:
+            msg = "shapes_after_crop must be whole numbers of at least 1"
             raise ValueError(msg)
         return self
 

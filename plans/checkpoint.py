@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FORMAT = "voxplan-checkpoint"
 VERSION = 1
+CONTENT = ("version", "plan", "step", "batch_size", "network", "optimizer", "scheduler", "scaler")
+"""What :func:`save_checkpoint` writes, beside the format."""
 
 
 class CheckpointError(ValueError):
@@ -74,12 +76,17 @@ def plan_content(plan: Plan) -> dict[str, str]:
     }
 
 
-def _plan(content: dict[str, str]) -> Plan:
-    return Plan(
-        content["name"],
-        ExperimentPlan.model_validate_json(content["experiment"]),
-        DatasetPlan.model_validate_json(content["dataset"]),
-    )
+def _plan(content: Any, path: Path) -> Plan:
+    try:
+        return Plan(
+            str(content["name"]),
+            ExperimentPlan.model_validate_json(content["experiment"]),
+            DatasetPlan.model_validate_json(content["dataset"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:  # ValidationError is a ValueError
+        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        msg = f"{path}: its plan cannot be read ({reason}); the checkpoint is damaged or of another program"
+        raise CheckpointError(msg) from error
 
 
 def load_plan(path: Path) -> Plan:
@@ -91,10 +98,10 @@ def load_plan(path: Path) -> Plan:
     """
     content = _read(path, "cpu")
     inside = content.get("voxplan", content if content.get("format") == FORMAT else {})
-    if "plan" not in inside:
+    if not isinstance(inside, dict) or "plan" not in inside:
         msg = f"{path}: holds no plan: it was written without PlanCallback"
         raise CheckpointError(msg)
-    return _plan(inside["plan"])
+    return _plan(inside["plan"], path)
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
@@ -108,17 +115,29 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     if content.get("format") != FORMAT:
         msg = f"{path}: is no voxplan checkpoint"
         raise CheckpointError(msg)
-    if content["version"] > VERSION:
-        msg = f"{path}: version {content['version']} is newer than this program knows ({VERSION}): update it"
+    version = content.get("version")
+    if isinstance(version, int) and version > VERSION:
+        msg = f"{path}: version {version} is newer than this program knows ({VERSION}): update it"
         raise CheckpointError(msg)
-    return Checkpoint(plan=_plan(content["plan"]), step=content["step"], content=content)
+    missing = [name for name in CONTENT if name not in content]
+    counts = [content.get("step"), content.get("batch_size")]
+    if missing or not all(isinstance(count, int) and count >= 0 for count in counts):
+        what = (
+            f"has no {missing[0]}" if missing else f"step and batch_size are {counts[0]!r} and {counts[1]!r}"
+        )
+        msg = f"{path}: {what}; the checkpoint is damaged or of another program"
+        raise CheckpointError(msg)
+    return Checkpoint(plan=_plan(content["plan"], path), step=content["step"], content=content)
 
 
 def _read(path: Path, device: torch.device | str) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        msg = f"{path}: is no checkpoint that can be read safely ({str(error).splitlines()[0]})"
+        reason = type(error).__name__
+        if not isinstance(error, pickle.UnpicklingError):  # whose text advises to load it unsafely
+            reason = " ".join(str(error).split())[:200] or reason
+        msg = f"{path}: is no checkpoint that can be read safely ({reason}); it is damaged, or holds code"
         raise CheckpointError(msg) from error
     return content if isinstance(content, dict) else {}
 

@@ -123,3 +123,50 @@ def test_plans_from_headers_alone(
     assert "--headers-only" in told
     assert told.count("\n") == 1
     assert not plans.exists()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"shapes_after_crop": [[0, 50, 60]]}, "at least 1"),
+        ({"shapes_after_crop": [[-4, 50, 60]]}, "at least 1"),
+        ({"spacings": [[1e308, 1e-308, 1.0]]}, "positive finite"),
+        ({"median_relative_size_after_cropping": 5.0}, "share of 1"),
+        ({"std": -1.0}, "not negative"),
+        ({"percentile_00_5": 5.0}, "ascend"),
+        ({"mean": float("inf")}, "finite"),
+        ({"channel_names": {"0": "CT", "1": "MR"}}, "channels"),
+    ],
+    ids=str,
+)
+def test_nnunet_s_own_fingerprint(
+    change: dict[str, Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    channel = {"max": 1.0, "mean": 0.5, "median": 0.5, "min": 0.0, "std": 0.1}
+    channel |= {"percentile_00_5": 0.0, "percentile_99_5": 1.0}
+    channel |= {key: value for key, value in change.items() if key in channel}
+    numbers = {
+        "foreground_intensity_properties_per_channel": {"0": channel},
+        "median_relative_size_after_cropping": 1.0,
+        "shapes_after_crop": [[40, 50, 60]],
+        "spacings": [[1.0, 1.0, 1.0]],
+    }
+    described: dict[str, Any] = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "x": 1}}
+    described |= {"numTraining": 1, "file_ending": ".nii.gz"}
+    for content in (numbers, described):
+        content |= {key: value for key, value in change.items() if key in content}
+    (tmp_path / "dataset_fingerprint.json").write_text(json.dumps(numbers))
+    (tmp_path / "dataset.json").write_text(json.dumps(described))
+    words = [
+        str(tmp_path / "dataset_fingerprint.json"),
+        "-o",
+        str(tmp_path / "p.json"),
+        "--cpu",
+        "--ram",
+        "8",
+    ]
+    assert plan_experiment.main(words) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
