@@ -76,13 +76,17 @@ def plan_content(plan: Plan) -> dict[str, str]:
     }
 
 
-def _plan(content: Any, path: Path) -> Plan:
+def _plan(content: dict[str, str]) -> Plan:
+    return Plan(
+        str(content["name"]),
+        ExperimentPlan.model_validate_json(content["experiment"]),
+        DatasetPlan.model_validate_json(content["dataset"]),
+    )
+
+
+def _plan_in(content: Any, path: Path) -> Plan:
     try:
-        return Plan(
-            str(content["name"]),
-            ExperimentPlan.model_validate_json(content["experiment"]),
-            DatasetPlan.model_validate_json(content["dataset"]),
-        )
+        return _plan(content)
     except (KeyError, TypeError, ValueError) as error:  # ValidationError is a ValueError
         reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
         msg = f"{path}: its plan cannot be read ({reason}); the checkpoint is damaged or of another program"
@@ -101,7 +105,7 @@ def load_plan(path: Path) -> Plan:
     if not isinstance(inside, dict) or "plan" not in inside:
         msg = f"{path}: holds no plan: it was written without PlanCallback"
         raise CheckpointError(msg)
-    return _plan(inside["plan"], path)
+    return _plan_in(inside["plan"], path)
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
@@ -127,7 +131,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
         )
         msg = f"{path}: {what}; the checkpoint is damaged or of another program"
         raise CheckpointError(msg)
-    return Checkpoint(plan=_plan(content["plan"], path), step=content["step"], content=content)
+    return Checkpoint(plan=_plan_in(content["plan"], path), step=content["step"], content=content)
 
 
 def _read(path: Path, device: torch.device | str) -> dict[str, Any]:
