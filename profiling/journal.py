@@ -29,7 +29,7 @@ from .formats.store_files import store_files
 
 ENTRY_SUFFIX = ".case"
 PACK_SUFFIX = ".cases"
-COMPUTATION = 4
+COMPUTATION = 5
 """To be raised whenever the same file would give other numbers, so that older entries are not used."""
 
 
