@@ -120,7 +120,9 @@ def timeline_chart(key: str, name: str, timeline: Timeline, budget: int) -> Char
     if shown:
         y = up(budget / GIB)
         parts.append(line(left, y, WIDTH - right, y, "budget"))
-        parts.append(text(f"budget {gib(budget)}", WIDTH - right, y - 5, "budget-text over", "end"))
+        # on the other side than the peak's words, which may stand as high
+        place, side = (left + 4, "start") if anchor == "end" else (WIDTH - right, "end")
+        parts.append(text(f"budget {gib(budget)}", place, y - 5, "budget-text over", side))
     else:
         parts.append(text(f"the budget, {gib(budget)}, lies above", WIDTH - right, 12, "budget-text", "end"))
     described = (

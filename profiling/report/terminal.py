@@ -137,6 +137,9 @@ def _overview(fingerprint: Fingerprint) -> Table:
     table.add_row("labels", f"{info.labels.kind}, {settled}: {info.labels.reason}")
     if info.labels.ignore is not None:
         table.add_row("ignore label", str(info.labels.ignore))
+    if not summary.channels:
+        table.add_row("headers only", "no voxel was read: no intensities, no classes, no non-zero box")
+        return table
     kept = summary.median_relative_size_after_cropping
     median = " (median)" if summary.cases > 1 else ""
     table.add_row("non-zero box", f"{kept:.1%} of the volume{median}")
@@ -147,7 +150,7 @@ def _geometry(summary: Summary) -> Table:
     if summary.cases == 1 or all(map(_is_one, (summary.shape, summary.shape_after_crop, summary.spacing))):
         return _one_geometry(summary)
     table = _numbers_table("", "median", "min", "max")
-    for name, axes in (("shape", summary.shape), ("after crop", summary.shape_after_crop)):
+    for name, axes in _shapes(summary):
         table.add_row(name, _whole(axes.median), _whole(axes.min), _whole(axes.max))
     if summary.spacing is None:
         table.add_row("spacing", "missing", "", "")
@@ -175,8 +178,8 @@ def _is_one(axes: AxisSummary | None) -> bool:
 def _one_geometry(summary: Summary) -> Table:
     """Where median, smallest and largest are the same, one of them."""
     table = _plain_table()
-    table.add_row("shape", _whole(summary.shape.median))
-    table.add_row("after crop", _whole(summary.shape_after_crop.median))
+    for name, axes in _shapes(summary):
+        table.add_row(name, _whole(axes.median))
     if summary.spacing is None:
         table.add_row("spacing", "missing")
         return table
@@ -184,6 +187,12 @@ def _one_geometry(summary: Summary) -> Table:
     if summary.anisotropy is not None:
         table.add_row("anisotropy", f"{summary.anisotropy:.3g}")
     return table
+
+
+def _shapes(summary: Summary) -> list[tuple[str, AxisSummary]]:
+    """Shape as stored and, where voxels were read, cropped to the non-zero box."""
+    cropped = [("after crop", summary.shape_after_crop)] if summary.channels else []
+    return [("shape", summary.shape), *cropped]
 
 
 def _spacing_name(summary: Summary) -> str:

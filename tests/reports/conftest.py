@@ -35,6 +35,27 @@ TIMEOUT = 60.0
 """Seconds for one answer; a loaded machine starts a browser slowly."""
 
 
+OVERLAPS = """(() => {
+  const found = [];
+  for (const chart of document.querySelectorAll("svg.chart")) {
+    const all = [...chart.querySelectorAll("text")]
+      .map((node) => [node.textContent, node.getBoundingClientRect()]);
+    const page = chart.getBoundingClientRect();
+    all.forEach(([words, a], place) => {
+      if (a.left < page.left - 2 || a.right > page.right + 2
+          || a.top < page.top - 2 || a.bottom > page.bottom + 2)
+        found.push(chart.firstChild.textContent + ": cut " + words);
+      for (const [others, b] of all.slice(place + 1))
+        if (Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+            && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3)
+          found.push(chart.firstChild.textContent + ": " + words + " over " + others);
+    });
+  }
+  return found;
+})()"""
+"""Labels of drawings that cover each other, or leave their drawing."""
+
+
 def find_chromium() -> str | None:
     """``VOXPLAN_CHROMIUM``, else what the PATH has."""
     named = os.environ.get("VOXPLAN_CHROMIUM")
@@ -121,6 +142,11 @@ class Browser:
         if "exceptionDetails" in answer:
             raise AssertionError(answer["exceptionDetails"])
         return answer["result"].get("value")
+
+    def overlaps(self) -> list[str]:
+        """Labels of drawings that cover each other or are cut; empty where all can be read."""
+        found: list[str] = self.run(OVERLAPS)
+        return found
 
     def press(self, key: str) -> None:
         """A real key, as the keyboard sends it."""

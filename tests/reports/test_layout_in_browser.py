@@ -121,30 +121,10 @@ def test_paths_begin_in_the_data_folder(browser: Any, medical_report: Path) -> N
     assert browser.run("document.querySelectorAll('#failures-table tbody tr').length") == 1
 
 
-OVERLAPS = """(() => {
-  const found = [];
-  for (const chart of document.querySelectorAll("svg.chart")) {
-    const all = [...chart.querySelectorAll("text")]
-      .map((node) => [node.textContent, node.getBoundingClientRect()]);
-    const page = chart.getBoundingClientRect();
-    all.forEach(([words, a], place) => {
-      if (a.left < page.left - 2 || a.right > page.right + 2
-          || a.top < page.top - 2 || a.bottom > page.bottom + 2)
-        found.push(chart.firstChild.textContent + ": cut " + words);
-      for (const [others, b] of all.slice(place + 1))
-        if (Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
-            && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3)
-          found.push(chart.firstChild.textContent + ": " + words + " over " + others);
-    });
-  }
-  return found;
-})()"""
-
-
 def test_no_label_covers_another_or_is_cut(browser: Any, report: Path) -> None:
     for width in WIDTHS:
         browser.open(report, width=width)
-        assert browser.run(OVERLAPS) == [], width
+        assert browser.overlaps() == [], width
 
 
 def test_labels_of_drawings_are_large_enough(browser: Any, report: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 import SimpleITK as sitk
 import tifffile
 
+from voxplan.planning.report_html.drawings import timeline_chart
+from voxplan.planning.report_html.timeline import PhaseSpan, Timeline
 from voxplan.profiling.fingerprint import load_fingerprint
 from voxplan.profiling.report.html.sections import class_chart
 from voxplan.scripts.phantom import write_phantom
@@ -76,6 +78,56 @@ def test_the_line_of_reserved_memory_is_called_what_it_looks_like(browser: Any, 
     assert browser.run(drawn % ".reserved") == "2px, 2px"
     assert browser.run(drawn % ".budget") == "6px, 4px"
     assert "the dotted line is what the allocator has reserved" in browser.run("document.body.innerText")
+
+
+@pytest.mark.parametrize("peak", [2, 50, 97])
+def test_the_words_of_the_peak_keep_off_those_of_the_budget(
+    browser: Any, plans_report: Path, tmp_path: Path, peak: int
+) -> None:
+    """Where a plan all but fills its budget both stand at one height."""
+    size = 2**30
+    held = np.full(100, size // 2)
+    held[peak] = size
+    timeline = Timeline(
+        parts={"activations": held},
+        reserved=held,
+        context=0,
+        peak=peak,
+        peak_operator="aten._foreach_add.List",
+        peak_phase="optimizer",
+        total=size,
+        phases=(PhaseSpan(name="forward", start=0, stop=99),),
+    )
+    chart = timeline_chart("t", "unet/2d", timeline, round(1.01 * size))
+    page = tmp_path / "page.html"
+    style = plans_report.read_text(encoding="utf-8").partition("<style>")[2].partition("</style>")[0]
+    page.write_text(
+        f"<!doctype html><meta charset=utf-8><style>{style}</style><div class=wide>{chart.svg}</div>"
+    )
+    for width in WIDTHS:
+        browser.open(page, width=width)
+        assert browser.overlaps() == [], width
+
+
+def test_headers_alone_say_nothing_of_voxels(
+    browser: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They said that 100 % of the volume is not zero, and plans failed by zip()."""
+    write_phantom(tmp_path / "data", cases=2)
+    data = tmp_path / "data" / "nifti" / "Dataset900_Phantom"
+    fingerprint, report = tmp_path / "f.json", tmp_path / "report.html"
+    words = [str(data), "--headers-only", "-o", str(fingerprint), "-j", "1"]
+    assert profile([*words, "--report", str(report)]) == 0
+    shown = capsys.readouterr().out
+    assert "headers only  no voxel was read" in shown
+    assert "of the volume" not in shown
+    assert "after crop" not in shown
+    browser.open(report)
+    text = browser.run("document.body.innerText")
+    assert "no voxel was read" in text
+    assert "Non-zero box" not in text
+    assert plan([str(fingerprint), "--gpu-memory", "8", "-o", str(tmp_path / "p.json")]) == 2
+    assert "--headers-only reads no voxels: profile again without that option" in capsys.readouterr().err
 
 
 def test_images_have_no_slices(browser: Any, tmp_path: Path) -> None:

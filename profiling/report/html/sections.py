@@ -104,14 +104,10 @@ def overview(fingerprint: Fingerprint) -> list[Figure]:
         figures.insert(
             5, Figure(name="Anisotropy", value=f"{summary.anisotropy:.3g}", note="coarsest spacing by finest")
         )
-    kept = summary.median_relative_size_after_cropping
-    figures.append(
-        Figure(
-            name="Non-zero box",
-            value=f"{kept:.1%}",
-            note="of the volume, median" if median else "of the volume",
-        )
-    )
+    if summary.channels:
+        kept = f"{summary.median_relative_size_after_cropping:.1%}"
+        note = "of the volume, median" if median else "of the volume"
+        figures.append(Figure(name="Non-zero box", value=kept, note=note))
     return figures
 
 
