@@ -151,7 +151,10 @@ def save_document(document: PlansDocument, path: Path | str) -> None:
     """
     path = Path(path)
     text = document.model_dump_json(indent=2) + "\n"
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:  # not the temporary name, which nobody has asked for
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
@@ -159,9 +162,11 @@ def save_document(document: PlansDocument, path: Path | str) -> None:
             os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~_umask())  # noqa: PTH101 - mkstemp's 0600 would hide the plans from colleagues
         os.replace(name, path)  # noqa: PTH105
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.unlink(name)  # noqa: PTH108
+        if isinstance(error, OSError) and error.filename in (None, name):
+            raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
         raise
     _sync_folder(path.parent)
 

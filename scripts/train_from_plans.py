@@ -8,10 +8,12 @@ Exit status: 0 when the training ran to its end, 1 when it could not, 2 for wron
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +160,29 @@ def _positive_number(text: str) -> float:
     return number
 
 
+def _output_problem(folder: Path) -> str | None:
+    """Why no checkpoint could be written there; known before the training instead of after it."""
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir():
+        return f"--output {folder}: {there} is a file; name a folder, e.g. trained"
+    checkpoint = folder / CHECKPOINT
+    if not os.access(there, os.W_OK | os.X_OK) or checkpoint.is_dir():
+        return f"--output {folder}: nothing can be written there; name another folder"
+    return None
+
+
+def _keep_earlier(path: Path, resume: Path | None) -> None:
+    """Give the checkpoint of another training another name: days may have gone into it."""
+    if not path.exists() or (resume is not None and resume.samefile(path)):
+        return
+    names = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
+    kept = next(name for name in names if not name.exists())
+    path.rename(kept)
+    say(f"{path} of an earlier training is now {kept}; --resume would go on with it", sys.stderr)
+
+
 def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Load the plan, find the cases, train, validate, save."""
     if arguments.data is None and arguments.images is None:
@@ -168,6 +193,8 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error(f"--data {arguments.data}: no such file or folder")
     if arguments.resume is not None and not arguments.resume.is_file():
         parser.error(f"--resume {arguments.resume}: no such file")
+    if (problem := _output_problem(arguments.output)) is not None:
+        parser.error(problem)
     plan = _choose_plan(arguments, parser)
 
     import torch
@@ -201,6 +228,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         f"{_precision(plan, device)}, {_cases(len(dataset.cases))}, on {device}"
     )
     path = arguments.output / CHECKPOINT
+    _keep_earlier(path, arguments.resume)
 
     try:
         with show_progress(state.step, arguments.steps) as on_event:

@@ -234,9 +234,10 @@ def test_a_failed_write_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module.os, failing, fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         save_document(make_document(batch_size=1), path)
     monkeypatch.undo()
+    assert caught.value.filename == str(path), "where, not only what"
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [tmp_path / "plans.json"]
 

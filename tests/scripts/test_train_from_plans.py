@@ -153,6 +153,7 @@ def test_trains_validates_and_saves(
         (["PLANS", "--data", "DATA", "--steps", "2", "--plan", "x"], "known: unet/small, unet/smaller"),
         (["PLANS", "--data", "DATA", "--steps", "2", "--device", "gpu"], "--device gpu: "),
         (["PLANS", "--data", "DATA", "--steps", "2", "--resume", "no.pt"], "--resume no.pt: no such file"),
+        (["PLANS", "--data", "DATA", "--steps", "2", "-o", "PLANS"], "plans.json is a file; name a folder"),
     ],
 )
 def test_wrong_usage(
@@ -188,3 +189,29 @@ def test_help_needs_no_torch() -> None:
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert "--fold K" in ran.stdout
+
+
+def test_an_earlier_checkpoint_is_kept(data: Path, plans: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = plans.with_name("trained")
+    words = [str(plans), "--plan", "unet/smaller", "--data", str(data), "--image-key", "raw", "--label-key"]
+    words += ["labels", "--device", "cpu", "--workers", "0", "--no-validation", "-o", str(output)]
+    assert main([*words, "--steps", "1"]) == 0
+    first = (output / "checkpoint.pt").read_bytes()
+    assert main([*words, "--steps", "1", "--seed", "1"]) == 0
+    assert "of an earlier training is now" in capsys.readouterr().err
+    assert (output / "checkpoint.1.pt").read_bytes() == first
+    assert (output / "checkpoint.pt").read_bytes() != first
+    assert main([*words, "--steps", "1", "--resume", str(output / "checkpoint.pt")]) == 0
+    assert sorted(path.name for path in output.iterdir()) == ["checkpoint.1.pt", "checkpoint.pt"]
+    assert load_checkpoint(output / "checkpoint.pt").step == 2
+
+
+def test_a_file_that_is_no_checkpoint_is_called_so(
+    data: Path, plans: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PyTorch's own words advise weights_only=False, which runs what the file holds."""
+    words = [str(plans), "--data", str(data), "--image-key", "raw", "--label-key", "labels", "--steps", "1"]
+    assert main([*words, "--device", "cpu", "-o", str(plans.with_name("t")), "--resume", str(plans)]) == 1
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if "checkpoint" in text]
+    assert line.endswith("is no checkpoint of train-from-plans, or is damaged; it is not loaded")
+    assert "weights_only" not in line
