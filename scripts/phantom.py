@@ -86,10 +86,13 @@ def _write_nifti(voxels: NDArray[np.generic], path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
-    parser = argparse.ArgumentParser(description="Write a small phantom data set in NIfTI, TIFF and HDF5.")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--cases", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=7)
+    parser = argparse.ArgumentParser(
+        prog="python -m voxplan.scripts.phantom",
+        description="Write a small phantom data set in NIfTI, TIFF and HDF5.",
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="is made if it is not there")
+    parser.add_argument("--cases", type=int, default=5, metavar="N", help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=7, metavar="N", help="default: %(default)s")
     options = parser.parse_args(argv)
     write_phantom(options.folder, cases=options.cases, seed=options.seed)
     print(f"{options.cases} cases in NIfTI, TIFF and HDF5 below {options.folder}")
