@@ -283,7 +283,7 @@ def _step(
             state.step += 1
             return loss
         # Only here, with the exception and the tensors of its frames gone, can memory be given back.
-        state.optimizer.zero_grad(set_to_none=True)
+        _forget_broken_step(state, device)
         if device.type == "cuda":
             torch.cuda.empty_cache()
         if state.batch_size == 1:
@@ -297,6 +297,20 @@ def _step(
         tell(
             BatchHalved(step=state.step + 1, batch_size=state.batch_size, accumulation=pieces, reason=reason)
         )
+
+
+def _forget_broken_step(state: TrainingState, device: torch.device) -> None:
+    """Gradients, and what an optimizer step that ran out of memory leaves half done.
+
+    The first one makes the optimizer's state, parameter by parameter; a gradient scaler remembers whose
+    gradients it has unscaled until it is updated.
+    """
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.step == 0:
+        state.optimizer.state.clear()
+    if state.scaler is not None:
+        begun, state.scaler = state.scaler, torch.amp.GradScaler(device.type)
+        state.scaler.load_state_dict(begun.state_dict())
 
 
 def _accumulate(

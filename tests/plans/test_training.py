@@ -182,6 +182,38 @@ def test_out_of_memory_halves_the_batch(make_plan: PlanMaker, phantom: CaseSourc
     assert state.step == 2
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_out_of_memory_in_the_first_optimizer_step(
+    scaled: bool, make_plan: PlanMaker, phantom: CaseSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AdamW makes its state then, parameter by parameter, after gradients were unscaled: both begin anew."""
+    plan = make_plan((8, 32, 32), normalization=(SCALE,))
+    torch.manual_seed(0)
+    state = prepare_training(plan, CPU)
+    if scaled:
+        state.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    make = torch.zeros_like
+    made: list[int] = []
+
+    def full(*arguments: Any, **options: Any) -> torch.Tensor:
+        made.append(1)
+        if len(made) == 6:  # of the third parameter: two states each
+            msg = "CUDA out of memory. Tried to allocate 2.00 GiB"
+            raise torch.OutOfMemoryError(msg)
+        return make(*arguments, **options)
+
+    state.optimizer.register_step_pre_hook(lambda *_: monkeypatch.setattr(torch, "zeros_like", full))
+    events: list[Event] = []
+    result = train(plan, batches(plan, phantom, 3), steps=3, device=CPU, state=state, on_event=events.append)
+    assert [event.batch_size for event in events if isinstance(event, BatchHalved)] == [1]
+    assert state.step == len(result.losses) == 3
+    assert all("exp_avg_sq" in held for held in state.optimizer.state.values())
+    assert len(made) > 6
+    if scaled:
+        assert state.scaler is not None
+        assert state.scaler.get_scale() == 1024.0
+
+
 def test_pieces_give_the_gradient_of_the_whole_batch(make_plan: PlanMaker, phantom: CaseSource) -> None:
     """With a loss that is a mean over samples, SGD ends at the same weights whatever the piece size."""
     plan = make_plan(
