@@ -79,15 +79,25 @@ class TrainingError(RuntimeError):
     """Training cannot go on; says what to do."""
 
 
-OUT_OF_MEMORY_WORDS = ("out of memory", "DefaultCPUAllocator", "can't allocate memory")
-"""How PyTorch says so where it raises no :class:`torch.OutOfMemoryError`."""
+OUT_OF_MEMORY_WORDS = (
+    "out of memory",
+    "DefaultCPUAllocator",
+    "can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""How PyTorch says so where it raises no :class:`torch.OutOfMemoryError`. The libraries of CUDA allocate past
+its allocator (pytorch/pytorch issue 128601).
+"""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the device, or main memory, is full."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return type(error) is RuntimeError and any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
+    # What CUDA itself says comes as an error of its own type since torch 2.8.
+    plain = type(error) in (RuntimeError, getattr(torch, "AcceleratorError", RuntimeError))
+    return plain and any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
 
 
 @dataclass(kw_only=True)
