@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from voxplan.plans.schema import DatasetPlan, Decision, ExperimentPlan, Hardware, PlansDocument
 from voxplan.profiling.report.terminal import print_item
+from voxplan.profiling.shown_spacing import converted, shown_unit
 
 from .comparison import Difference
 from .verification import compare
@@ -80,8 +81,9 @@ def _print_dataset(dataset: DatasetPlan, console: Console) -> None:
     shape = _times(dataset.median_shape)
     spacing = "spacing unknown"
     if dataset.target_spacing is not None:
-        unit = "" if dataset.spacing_unit == "unknown" else f" {dataset.spacing_unit}"
-        spacing = f"{' x '.join(f'{value:.4g}' for value in dataset.target_spacing)}{unit}"
+        shown = shown_unit(dataset.spacing_unit, dataset.target_spacing)
+        values = converted(dataset.target_spacing, dataset.spacing_unit, shown)
+        spacing = " x ".join(f"{value:.4g}" for value in values) + ("" if shown == "unknown" else f" {shown}")
     table.add_row("data", f"{dataset.name}: median {shape} voxels at {spacing}")
     table.add_row("task", f"{dataset.task}, {dataset.in_channels} in, {dataset.out_channels} out")
     schemes = ", ".join(f"{channel.channel}: {channel.scheme}" for channel in dataset.normalization)

@@ -17,7 +17,8 @@ from .fingerprint import (
     Summary,
     Triple,
 )
-from .formats.base import UNITS_IN_MM, Unit
+from .formats.base import Unit
+from .shown_spacing import converted
 from .statistics import Distribution, combined
 
 CLUSTER_TOLERANCE = 0.05
@@ -82,10 +83,7 @@ def in_unit(spacing: SpacingRecord, unit: Unit) -> Triple | None:
     """Spacing in ``unit``; a number without unit is taken to be in it. None where it is missing."""
     if spacing.values is None or spacing.unit == unit or "unknown" in (spacing.unit, unit):
         return spacing.values
-    # dividing by a power of ten rounds once; multiplying by 0.001 would round twice
-    ratio = UNITS_IN_MM[unit] / UNITS_IN_MM[spacing.unit]
-    exact = round(ratio) if ratio > 1 else round(1 / ratio)
-    z, y, x = (value / exact if ratio > 1 else value * exact for value in spacing.values)
+    z, y, x = converted(spacing.values, spacing.unit, unit)
     return z, y, x
 
 

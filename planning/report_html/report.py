@@ -11,6 +11,7 @@ from voxplan.plans.schema import DatasetPlan, Decision, ExperimentPlan, PlansDoc
 from voxplan.profiling.report.html.page import render_page, write_page
 from voxplan.profiling.report.html.svg import Chart
 from voxplan.profiling.report.html.tables import Cell, Table, amount, columns, words
+from voxplan.profiling.shown_spacing import converted, shown_unit
 
 from .drawings import CLASSES, PARTS, gib, memory_chart, parts_of, stage_chart, timeline_chart, times
 from .stages import Stage, network_stages
@@ -69,9 +70,15 @@ def write_report(document: PlansDocument, path: Path) -> None:
         "each": _each(document),
         "gib": gib,
         "times": times,
-        "spaced": lambda spacing: " × ".join(f"{value:.4g}" for value in spacing),
+        "spaced": lambda spacing: _spaced(spacing, document.dataset.spacing_unit),
     }
     write_page(render_page("plans.html", content, package=HERE), path)
+
+
+def _spaced(spacing: Sequence[float], unit: str) -> str:
+    shown = shown_unit(unit, spacing)
+    values = " × ".join(f"{value:.4g}" for value in converted(spacing, unit, shown))
+    return values if shown == "unknown" else f"{values} {shown}"
 
 
 def _section(document: PlansDocument, name: str, *, key: str, traced: bool) -> PlanSection:

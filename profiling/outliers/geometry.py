@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ..fingerprint import Outlier
+from ..shown_spacing import converted, shown_unit
 from ..summary import CLUSTER_TOLERANCE, reference_unit, spacing_clusters, spacings_in
 from .base import FEWEST_CASES, MAIN_SHARE, DataSet, far_from_median, majority, numbers
 
@@ -27,6 +28,11 @@ def odd_spacings(data: DataSet) -> Iterator[Outlier]:
         return
     clusters = spacing_clusters(known)
     main, count = clusters[0].spacing, clusters[0].cases
+    shown = shown_unit(unit, np.median(known, axis=0).tolist())
+
+    def told(spacing: Sequence[float]) -> str:
+        return numbers(converted(spacing, unit, shown))
+
     logs = np.log2(np.array([spacing or (np.nan,) * 3 for spacing in spacings], np.float64))
     far = {place for axis in logs.T for place in far_from_median(axis.tolist(), np.log2(SPACING_FACTOR))}
     for place, (case, spacing) in enumerate(zip(data.cases, spacings, strict=True)):
@@ -35,13 +41,13 @@ def odd_spacings(data: DataSet) -> Iterator[Outlier]:
             yield Outlier(case_id=case.id, kind="spacing", reason=reason)
         elif count >= MAIN_SHARE * len(known) and not _close(spacing, main):
             reason = (
-                f"spacing {numbers(spacing)} {unit}, while {count} of {len(known)} cases have about "
-                f"{numbers(main)}"
+                f"spacing {told(spacing)} {shown}, while {count} of {len(known)} cases have about "
+                f"{told(main)}"
             )
             yield Outlier(case_id=case.id, kind="spacing", reason=reason)
         elif place in far and not _close(spacing, main):
-            usual = numbers(np.median(known, axis=0).tolist())
-            reason = f"spacing {numbers(spacing)} {unit}, while the median is {usual}"
+            usual = told(np.median(known, axis=0).tolist())
+            reason = f"spacing {told(spacing)} {shown}, while the median is {usual}"
             yield Outlier(case_id=case.id, kind="spacing", reason=reason)
 
 

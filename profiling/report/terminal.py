@@ -14,6 +14,7 @@ from ..fingerprint import (
     Outlier,
     Summary,
 )
+from ..shown_spacing import converted, shown_unit
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -156,7 +157,7 @@ def _geometry(summary: Summary) -> Table:
         table.add_row("spacing", "missing", "", "")
         return table
     axes = summary.spacing
-    table.add_row(_spacing_name(summary), _triple(axes.median), _triple(axes.min), _triple(axes.max))
+    table.add_row(_spacing_name(summary), *(_spaced(v, summary) for v in (axes.median, axes.min, axes.max)))
     if summary.anisotropy is not None:
         table.add_row("anisotropy", f"{summary.anisotropy:.3g}", "", "")
     clusters = summary.spacing_clusters
@@ -164,7 +165,7 @@ def _geometry(summary: Summary) -> Table:
         table.add_row("", "no two cases agree", "", "")
     elif len(clusters) > 1:
         for cluster in clusters[:SHOWN_CLUSTERS]:
-            table.add_row(f"  {_cases(cluster.cases)}", _triple(cluster.spacing), "", "")
+            table.add_row(f"  {_cases(cluster.cases)}", _spaced(cluster.spacing, summary), "", "")
         if rest := clusters[SHOWN_CLUSTERS:]:
             table.add_row(f"  {_cases(sum(c.cases for c in rest))}", f"in {len(rest)} more groups", "", "")
     return table
@@ -183,7 +184,7 @@ def _one_geometry(summary: Summary) -> Table:
     if summary.spacing is None:
         table.add_row("spacing", "missing")
         return table
-    table.add_row(_spacing_name(summary), _triple(summary.spacing.median))
+    table.add_row(_spacing_name(summary), _spaced(summary.spacing.median, summary))
     if summary.anisotropy is not None:
         table.add_row("anisotropy", f"{summary.anisotropy:.3g}")
     return table
@@ -196,7 +197,16 @@ def _shapes(summary: Summary) -> list[tuple[str, AxisSummary]]:
 
 
 def _spacing_name(summary: Summary) -> str:
-    return f"spacing {NO_UNIT if summary.spacing_unit == 'unknown' else summary.spacing_unit}"
+    unit = _shown_unit(summary)
+    return f"spacing {NO_UNIT if unit == 'unknown' else unit}"
+
+
+def _shown_unit(summary: Summary) -> str:
+    return shown_unit(summary.spacing_unit, None if summary.spacing is None else summary.spacing.median)
+
+
+def _spaced(values: Sequence[float], summary: Summary) -> str:
+    return _triple(converted(values, summary.spacing_unit, _shown_unit(summary)))
 
 
 def _intensities(channels: Sequence[ChannelSummary], names: Sequence[str]) -> Table:

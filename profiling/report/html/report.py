@@ -11,6 +11,7 @@ from ...fingerprint import ChannelSummary, Fingerprint, IntensityStatistics
 from ...formats.base import ReadOptions
 from ...layouts.base import DiscoveredDataset
 from ...outliers import Outlier
+from ...shown_spacing import converted, shown_unit
 from ...sidecar import CaseHistograms
 from ...statistics import Distribution
 from .colours import LabelColours
@@ -30,6 +31,7 @@ from .sections import (
     intensity_ranges,
     overview,
     remark_table,
+    spacing_text,
     times,
 )
 from .selection import choose_pictured
@@ -111,6 +113,7 @@ def write_report(
         "classes": class_table(fingerprint),
         "cases": case_table(fingerprint.cases, outliers, shown),
         "anchor": anchor,
+        "spacing_text": spacing_text,
         "times": times,
         "byte_text": byte_text,
     }
@@ -168,8 +171,12 @@ def _clusters(fingerprint: Fingerprint) -> Table | None:
     clusters = fingerprint.summary.spacing_clusters
     if len(clusters) < 2:
         return None
-    unit = fingerprint.summary.spacing_unit
-    rows = [[words(times(cluster.spacing)), amount(cluster.cases)] for cluster in clusters[:200]]
+    summary = fingerprint.summary
+    unit = shown_unit(summary.spacing_unit, summary.spacing.median if summary.spacing else None)
+    rows = [
+        [words(times(converted(cluster.spacing, summary.spacing_unit, unit))), amount(cluster.cases)]
+        for cluster in clusters[:200]
+    ]
     return Table(
         key="clusters-table",
         caption="Spacings that agree to within 5 %",

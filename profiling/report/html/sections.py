@@ -12,6 +12,7 @@ import numpy as np
 
 from ...fingerprint import CaseFingerprint, Failure, Fingerprint, IntensityStatistics
 from ...outliers import Outlier
+from ...shown_spacing import converted, shown_unit
 from ...summary import reference_unit, spacings_in
 from .charts import CaseRange, Strip, in_plane, range_chart, scatter_chart, strip_chart
 from .svg import Chart
@@ -66,10 +67,9 @@ def below(root: str, text: str) -> str:
 def overview(fingerprint: Fingerprint) -> list[Figure]:
     """The figures on top."""
     info, summary = fingerprint.dataset, fingerprint.summary
-    unit = "" if summary.spacing_unit == "unknown" else f" {summary.spacing_unit}"
     sources = Counter(case.spacing.source for case in fingerprint.cases)
     said = ", ".join(f"{source} ({count:,})" for source, count in sources.most_common(3))
-    spacing = "missing" if summary.spacing is None else f"{times(summary.spacing.median)}{unit}"
+    spacing = spacing_text(summary.spacing.median if summary.spacing else None, summary.spacing_unit)
     median = "Median " if summary.cases > 1 else ""
     declared = "" if info.declared_cases is None else f"{info.declared_cases:,} declared"
     figures = [
@@ -109,6 +109,14 @@ def overview(fingerprint: Fingerprint) -> list[Figure]:
         note = "of the volume, median" if median else "of the volume"
         figures.append(Figure(name="Non-zero box", value=kept, note=note))
     return figures
+
+
+def spacing_text(spacing: Sequence[float] | None, unit: str) -> str:
+    """Spacing with its unit, or that it is missing."""
+    if spacing is None:
+        return "missing"
+    shown = shown_unit(unit, spacing)
+    return times(converted(spacing, unit, shown)) + ("" if shown == "unknown" else f" {shown}")
 
 
 def failure_table(failures: Sequence[Failure], root: str = "") -> Table:
@@ -165,8 +173,7 @@ def case_table(
     rows = []
     for case in cases[:MOST_ROWS]:
         spacing = case.spacing
-        unit = "" if spacing.unit == "unknown" else f" {spacing.unit}"
-        spaced = "missing" if spacing.values is None else f"{times(spacing.values)}{unit}"
+        spaced = spacing_text(spacing.values, spacing.unit)
         voxels = float(np.prod(np.array(case.shape, np.float64)))
         middle = case.channels[0].foreground or case.channels[0].nonzero if case.channels else None
         row = [
@@ -225,11 +232,14 @@ def geometry_charts(fingerprint: Fingerprint, outliers: Sequence[Outlier]) -> li
         return []
     odd_shapes = {o.case_id for o in outliers if o.kind == "shape"}
     odd_spacings = {o.case_id for o in outliers if o.kind == "spacing"}
-    unit = reference_unit(cases)
+    unit, summary = reference_unit(cases), fingerprint.summary
+    shown = shown_unit(unit, summary.spacing.median if summary.spacing else None)
     spaced = [
-        (case.id, values) for case, values in zip(cases, spacings_in(unit, cases)[0], strict=True) if values
+        (case.id, converted(values, unit, shown))
+        for case, values in zip(cases, spacings_in(unit, cases)[0], strict=True)
+        if values
     ]
-    said = "no unit" if unit == "unknown" else unit
+    said = "no unit" if shown == "unknown" else shown
     known, spacings = [case for case, _ in spaced], [values for _, values in spaced]
     charts = [
         *_shape_charts(cases, odd_shapes),
