@@ -118,6 +118,35 @@ def test_the_killer_is_named_and_the_rest_finishes(backend: DaskBackend, tmp_pat
     assert results == {task: task * task for task in range(12) if task != 3}, "bad luck is no failure"
 
 
+def test_delivered_results_count_though_their_workers_die(backend: DaskBackend, tmp_path: Path) -> None:
+    """Before we look at them: the client then says of their futures that they are lost, or pending again."""
+
+    def work(task: int) -> int:
+        (tmp_path / f"{task} {os.getpid()}").touch()
+        return task * task
+
+    (tmp_path / "marks").mkdir()
+    results = backend.run(Work(work, str, lambda task: None, tmp_path / "marks"), range(4))
+    first = next(results)
+    futures = backend._client.futures
+
+    def statuses() -> set[str]:
+        return {state.status for state in list(futures.values())}
+
+    def wait_for(reached: Callable[[], bool]) -> None:
+        began = time.monotonic()
+        while not reached():
+            assert time.monotonic() - began < 60
+            time.sleep(0.01)
+
+    wait_for(lambda: len(futures) >= 3 and statuses() == {"finished"})
+    time.sleep(1)  # and what they returned has come, too
+    for pid in {int(path.name.partition(" ")[2]) for path in tmp_path.glob("* *")}:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: "finished" not in statuses())
+    assert dict([first, *results]) == {task: task * task for task in range(4)}
+
+
 def write(path: Path, array: np.ndarray[Any, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.Nifti1Image(array, np.diag([1.0, 1.0, 2.0, 1.0])).to_filename(path)
