@@ -143,9 +143,10 @@ def _require_filters(dataset: Any, path: Path, key: str) -> None:
         if not h5py.h5z.filter_avail(code):
             msg = (
                 f"{path}:{key}: compressed with HDF5 filter {code} ({name.decode(errors='replace')}), "
-                "which is not installed; pip install hdf5plugin and import it, or repack the file with gzip"
+                "which is not installed; pip install hdf5plugin and let HDF5_PLUGIN_PATH name its plugins "
+                "(in Python: import it), or repack the file with gzip"
             )
-            raise FormatError(msg, kind="unsupported")
+            raise FormatError(msg, kind="missing-extra")
 
 
 def _candidates(file: Any, path: Path) -> list[tuple[str, Any]]:

@@ -175,6 +175,19 @@ def test_hdf5_data_sets_that_are_no_volumes(tmp_path: Path, array: Any, kind: st
     assert refused(hdf5(tmp_path / "a.h5", raw=array), key="raw").kind == kind
 
 
+def test_hdf5_filter_that_is_not_installed(tmp_path: Path) -> None:
+    """Another run may have it: ``missing-extra`` is tried again."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        chunked: Any = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        chunked.set_chunk((4, 4, 4))
+        chunked.set_filter(300, h5py.h5z.FLAG_OPTIONAL)  # of the range for tests: nobody has it
+        space = h5py.h5s.create_simple((4, 4, 4))
+        h5py.h5d.create(file.id, b"raw", h5py.h5t.NATIVE_UINT8, space, dcpl=chunked)
+    with pytest.raises(FormatError, match=r"HDF5 filter 300 .*HDF5_PLUGIN_PATH") as caught:
+        open_volume(VolumeSource(paths=(tmp_path / "a.h5",)))
+    assert caught.value.kind == "missing-extra"
+
+
 def test_hdf5_links_within_the_file_and_folder_are_followed(tmp_path: Path) -> None:
     other = hdf5(tmp_path / "other.h5", deep=VOLUME)
     path = hdf5(tmp_path / "a.h5", **{"g/raw": VOLUME})
