@@ -57,7 +57,7 @@ def test_electron_microscopy_in_nifti(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "spacing nm 40 x 8 x 8" in said
     assert "c7 [spacing] spacing 90 x 8 x 8 nm, while 7 of 8 cases have about 40 x 8 x 8" in said
     assert "e-05" not in said
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert "40 × 8 × 8 nm" in text
     assert "90 × 8 × 8 nm" in text
     assert not re.search(r"e-0\d (×|mm)", text)
