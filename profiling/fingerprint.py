@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from .files import read_regular, writing_atomically
+from .fingerprint_checks import first_contradiction
 from .formats.base import Unit, one_line, printable, unicode_text
 from .json_text import json_pieces
 
@@ -372,8 +373,6 @@ def load_fingerprint(path: Path) -> Fingerprint:
     if isinstance(content, dict) and "plans" in content and "cases" not in content:
         msg = f"{path}: is a plans file; name the fingerprint that it was made of"
         raise FingerprintError(msg)
-    from .fingerprint_checks import first_contradiction
-
     try:
         fingerprint = Fingerprint.model_validate(migrate(content))
     except FingerprintError as error:

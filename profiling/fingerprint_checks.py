@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from .fingerprint import AxisSummary, CaseFingerprint, Fingerprint, IntensityStatistics, Labels
 from .formats.spacing import is_length
+
+if TYPE_CHECKING:
+    from .fingerprint import AxisSummary, CaseFingerprint, Fingerprint, IntensityStatistics, Labels
 
 LARGEST_VALUE = 1 << 64
 """Label values lie below: no type of voxels holds more."""

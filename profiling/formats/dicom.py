@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import locale
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -44,7 +47,8 @@ class DicomReader(Reader):
         if not path.is_dir():
             return []
         _check_folder(path)
-        return sorted(_sitk().ImageSeriesReader.GetGDCMSeriesIDs(str(path)))
+        with locale_kept():
+            return sorted(_sitk().ImageSeriesReader.GetGDCMSeriesIDs(str(path)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,9 @@ class _DicomVolume(Volume):
         path = self._slices[number].path
         sitk = _sitk()
         try:
-            array: NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="GDCMImageIO"))
+            with locale_kept():
+                image = sitk.ReadImage(str(path), imageIO="GDCMImageIO")
+            array: NDArray[Any] = sitk.GetArrayFromImage(image)
         except RuntimeError as error:
             raise _unreadable(path, error) from error
         if array.size != np.prod(self._slices[number].size, dtype=object):
@@ -118,6 +124,17 @@ def _affine(
         return None
     ras = np.array([-1.0, -1.0, 1.0]) * position
     return affine_rows(np.column_stack([directions * np.array(spacing.values[::-1]), ras]))
+
+
+@contextmanager
+def locale_kept() -> Iterator[None]:
+    """GDCM sets the locale of the process to ``C``, in which Python's own ``open`` takes text for ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        if locale.setlocale(locale.LC_ALL) != before:
+            locale.setlocale(locale.LC_ALL, before)
 
 
 def _sitk() -> Any:
@@ -141,7 +158,8 @@ def _series_files(source: VolumeSource) -> list[Path]:
         return list(source.paths)
     _check_folder(folder)
     reader = _sitk().ImageSeriesReader
-    series = sorted(reader.GetGDCMSeriesIDs(str(folder)))
+    with locale_kept():
+        series = sorted(reader.GetGDCMSeriesIDs(str(folder)))
     if source.key is not None:
         series = [name for name in series if name == source.key]
     if not series:
@@ -153,7 +171,8 @@ def _series_files(source: VolumeSource) -> list[Path]:
         names = ", ".join(series[:5])
         msg = f"{folder}: holds {len(series)} DICOM series ({names}); put each in a folder of its own"
         raise FormatError(msg, kind="ambiguous")
-    return [Path(name) for name in reader.GetGDCMSeriesFileNames(str(folder), series[0])]
+    with locale_kept():
+        return [Path(name) for name in reader.GetGDCMSeriesFileNames(str(folder), series[0])]
 
 
 def _read_slice_header(path: Path) -> _Slice:
@@ -166,7 +185,8 @@ def _read_slice_header(path: Path) -> _Slice:
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
+        with locale_kept():
+            reader.ReadImageInformation()
     except RuntimeError as error:
         raise _unreadable(path, error) from error
     photometric = reader.GetMetaData(_PHOTOMETRIC).strip() if reader.HasMetaDataKey(_PHOTOMETRIC) else ""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..formats import is_volume_file
 from ..formats.base import VolumeSource
+from ..formats.dicom import locale_kept
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 PREAMBLE_BYTES = 128
@@ -35,13 +36,15 @@ def series_in(folder: Path, files: Sequence[Path]) -> tuple[dict[str, VolumeSour
     candidates = [path for path in files if is_dicom(path)]
     if not candidates:
         return {}, []
-    import SimpleITK
+    from SimpleITK import ImageSeriesReader as reader
 
     allowed = {path.name: path for path in candidates}
     series: dict[str, VolumeSource] = {}
     lost = dict(allowed)
-    for identifier in sorted(SimpleITK.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))):
-        names = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), identifier)
+    with locale_kept():
+        identifiers = reader.GetGDCMSeriesIDs(str(folder))
+        found = {name: reader.GetGDCMSeriesFileNames(str(folder), name) for name in identifiers}
+    for identifier, names in sorted(found.items()):
         paths = tuple(allowed[Path(name).name] for name in names if Path(name).name in allowed)
         for path in paths:
             lost.pop(path.name, None)

@@ -102,7 +102,8 @@ def test_the_words_of_the_peak_keep_off_those_of_the_budget(
     page = tmp_path / "page.html"
     style = plans_report.read_text(encoding="utf-8").partition("<style>")[2].partition("</style>")[0]
     page.write_text(
-        f"<!doctype html><meta charset=utf-8><style>{style}</style><div class=wide>{chart.svg}</div>"
+        f"<!doctype html><meta charset=utf-8><style>{style}</style><div class=wide>{chart.svg}</div>",
+        encoding="utf-8",
     )
     for width in WIDTHS:
         browser.open(page, width=width)
@@ -127,7 +128,7 @@ def test_headers_alone_say_nothing_of_voxels(
     assert "no voxel was read" in text
     assert "Non-zero box" not in text
     assert plan([str(fingerprint), "--gpu-memory", "8", "-o", str(tmp_path / "p.json")]) == 2
-    assert "--headers-only reads no voxels: profile again without that option" in capsys.readouterr().err
+    assert "as --headers-only leaves it: nothing can be planned" in capsys.readouterr().err
 
 
 def test_images_have_no_slices(browser: Any, tmp_path: Path) -> None:

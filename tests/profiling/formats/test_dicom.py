@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -188,3 +191,27 @@ def test_what_follows_the_pixels(tmp_path: Path, compressed: bool) -> None:
     for seed in range(20):
         path.write_bytes(sound + np.random.default_rng(seed).bytes(50))
         assert "a.dcm" in str(refused(path))
+
+
+def test_the_locale_stays(tmp_path: Path) -> None:
+    """GDCM makes it C, in which Python's open() takes text for ASCII: found by later tests."""
+    write_series(tmp_path / "a", VOLUME, range(6))
+    program = """
+import locale, sys
+from pathlib import Path
+from voxplan.profiling.formats import open_volume, reader_for
+from voxplan.profiling.formats.base import VolumeSource
+from voxplan.profiling.layouts import discover
+folder = Path(sys.argv[1])
+before = locale.setlocale(locale.LC_ALL), locale.getpreferredencoding(False)
+discover(folder)
+reader_for(folder / "00.dcm").keys(folder)
+with open_volume(VolumeSource(paths=(folder,))) as volume:
+    volume.read(tuple(slice(0, n) for n in volume.header.shape))
+assert (locale.setlocale(locale.LC_ALL), locale.getpreferredencoding(False)) == before
+print(before[1])
+"""
+    words = [sys.executable, "-c", program, str(tmp_path / "a")]
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout.strip().upper(), done.returncode) == ("UTF-8", 0), done.stderr
