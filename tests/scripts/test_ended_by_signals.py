@@ -37,10 +37,23 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def default_signals() -> None:
+    """A test run in the background ignores SIGINT, one under ``nohup`` SIGHUP, and children inherit that."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(folder: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
     """A run whose two workers have finished some cases, and all processes below it."""
     command = [*PROGRAM, "data", "-o", "f.json", "-q", "-j", "2"]
-    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=default_signals,
+    )
     began = time.monotonic()
     while not [*folder.glob("f.json.journal/*.case*")] and time.monotonic() - began < PATIENCE:
         time.sleep(0.01)
