@@ -96,12 +96,14 @@ def fit_with_plan(
         attempt = _Attempt(trainer_factory, namespace, plan, begin)
         reason = attempt.run(module, data)
         if reason is None:
+            attempt.end()
             return FitResult(
                 trainer=attempt.trainer, plan=plan, callback=attempt.callback, halvings=tuple(halvings)
             )
         halvings.append(_halved(plan, attempt.trainer.global_step + 1, reason))
         plan = replace_batch(plan, halvings[-1])
         begin = attempt.last_checkpoint() or begin
+        attempt.end()
         if attempt.trainer.global_rank == 0:
             log.warning(
                 "out of memory (%s): from now on batches of %d, %d of them a step; again from %s",
@@ -167,8 +169,18 @@ class _Attempt:
         found = [Path(path) for path in paths if path and Path(path).exists()]
         newest = max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
         chosen = None if newest is None else str(newest)
-        agreement: Agreement | None = getattr(self.trainer.strategy, "agreement", None)
+        agreement = self._agreement()
         return agreement.share(chosen) if agreement is not None and dist.is_initialized() else chosen
+
+    def end(self) -> None:
+        """Ranks need to agree no more."""
+        if (agreement := self._agreement()) is not None:
+            agreement.end()
+            self.trainer.strategy.agreement = None
+
+    def _agreement(self) -> Agreement | None:
+        agreement: Agreement | None = getattr(self.trainer.strategy, "agreement", None)
+        return agreement
 
 
 def _fit_arguments(loaders: Any) -> dict[str, Any]:

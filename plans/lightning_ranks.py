@@ -58,6 +58,12 @@ class Agreement:
         dist.broadcast_object_list(values, src=0, group=self._group)
         return values[0]
 
+    def end(self) -> None:
+        """Collective: the last of the group. Left to the end of the process, gloo's threads may abort it."""
+        if dist.is_initialized():
+            dist.barrier(group=self._group)
+            dist.destroy_process_group(self._group)
+
 
 def broadcast_module(module: nn.Module) -> None:
     """All ranks start with the weights and buffers of rank 0."""
