@@ -160,7 +160,8 @@ def plan_dataset(
 
 def _bytes(case: CaseFingerprint) -> int:
     """Image and label of one case in memory, as stored."""
-    itemsize = np.dtype(case.dtype).itemsize * len(case.channels)
+    widest = max(np.dtype(name).itemsize for name in case.dtype.split(","))  # one name a kind of file
+    itemsize = widest * len(case.channels)
     if case.label_dtype is not None:
         itemsize += np.dtype(case.label_dtype).itemsize
     return prod(case.shape) * itemsize

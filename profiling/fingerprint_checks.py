@@ -15,6 +15,23 @@ from .formats.spacing import is_length
 if TYPE_CHECKING:
     from .fingerprint import AxisSummary, CaseFingerprint, Fingerprint, IntensityStatistics, Labels
 
+TYPES = frozenset(
+    [
+        "bool",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "float16",
+        "float32",
+        "float64",
+    ]
+)
+"""What voxels are read as, by numpy's names."""
 LARGEST_VALUE = 1 << 64
 """Label values lie below: no type of voxels holds more."""
 
@@ -70,6 +87,9 @@ def _of_case(case: CaseFingerprint) -> Iterator[str]:
     inside = all(0 <= start < stop <= n for (start, stop), n in zip(case.crop_box, case.shape, strict=True))
     if not inside or tuple(edges) != case.shape_after_crop:
         yield f"crop_box: {case.crop_box} is no box of {list(case.shape_after_crop)} voxels in the volume"
+    types = [*case.dtype.split(","), *([] if case.label_dtype is None else [case.label_dtype])]
+    if unknown := [name for name in types if name not in TYPES]:
+        yield f"dtype, label_dtype: {unknown[0]!r:.40} is no type of voxels"
     spacing = case.spacing.values
     if spacing is not None and not all(map(is_length, spacing)):
         yield f"spacing: {list(spacing)} are no lengths"

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .binning import bin_indices, bins, edges_of, fitting_power, has_indices, smallest_power
+from .codec import dtype_of
 from .counting import collapse, count_distinct, decode, encode, merge_counts, places_in_use
 from .dense import count_dense, count_divided
 from .moments import sum_and_squares
@@ -322,7 +323,7 @@ class ValueHistogram:
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """The histogram whose :meth:`state` this is."""
         zero = state["zero"]
-        histogram = cls(np.dtype(state["dtype"]), None if zero is None else tuple(zero), int(state["limit"]))
+        histogram = cls(dtype_of(state["dtype"]), None if zero is None else tuple(zero), int(state["limit"]))
         histogram.zeros, histogram.non_finite = int(state["zeros"]), int(state["non_finite"])
         counts = state["counts"].astype(np.int64)
         if histogram._dense:

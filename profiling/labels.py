@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from .codec import dtype_of
 from .counting import count_distinct, count_runs, decode, encode, merge_counts, places_in_use
 from .dense import count_dense
 from .fingerprint import LabelKind, ObjectStatistics
@@ -134,7 +135,7 @@ class LabelCounter:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """The counter whose :meth:`state` this is."""
-        counter = cls(np.dtype(state["dtype"]))
+        counter = cls(dtype_of(state["dtype"]))
         values, counts = state["values"].astype(counter.dtype), state["counts"].astype(np.int64)
         if counter._dense:
             counter._counts[encode(values)] = counts

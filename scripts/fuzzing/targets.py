@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from voxplan.profiling.codec import CodecError, decode
+from voxplan.profiling.codec import CodecError, decode, encode
 from voxplan.profiling.formats.base import FormatError, ReadOptions
 from voxplan.profiling.formats.damage import damage_named
 from voxplan.profiling.formats.dicom_guard import check_elements
@@ -131,7 +131,10 @@ SEEDS: Mapping[str, tuple[bytes, ...]] = {
     ),
     "sidecar": (b'{"spacing": [1.0, 2, 3], "unit": "um"}',),
     "unit": (b"micrometer", b"mm", b"\xc2\xb5m"),
-    "journal_entry": (b'{"tree": {"array": 0, "scalar": false}, "arrays": [["<i4", [2]]], "bytes": 8}\n',),
+    "journal_entry": (
+        encode((np.arange(4, dtype="i4"), {"a": [1.5, None, "x"]}, np.float32(2))),
+        encode([]),
+    ),
 }
 """Good input of targets that read no volume file."""
 LONGEST_SEED = 4096

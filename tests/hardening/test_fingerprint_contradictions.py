@@ -48,6 +48,8 @@ WRONG = {
     "cases.0.spacing.values": [1.0, 0.0, 1.0],
     "cases.1.spacing.values": [1.0, -1.0, 1e308],
     "cases.0.stored_bytes": -1,
+    "cases.0.dtype": "(2,(i4",
+    "cases.1.label_dtype": "object",
     "cases.0.class_voxels": {"0": 7, "1": -1},
     "cases.0.channels.0.crop.count": 0,
     "cases.0.channels.0.nonzero.std": -1.0,

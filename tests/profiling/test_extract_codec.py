@@ -72,6 +72,9 @@ def test_what_cannot_be_described_is_refused() -> None:
         {"tree": 1, "arrays": [["|u1", [float("inf")]]], "bytes": 0},
         {"tree": 1, "arrays": [["|u1", [2**70]]], "bytes": 0},
         {"tree": 1, "arrays": [["|V0", [4]]], "bytes": 0},
+        {"tree": 1, "arrays": [[",i4", [4]]], "bytes": 0},
+        {"tree": 1, "arrays": [["(" * 99, [4]]], "bytes": 0},
+        {"tree": {"dtype": "i4,(2"}, "arrays": [], "bytes": 0},
         {"tree": {"array": 2**70, "scalar": False}, "arrays": [], "bytes": 0},
     ],
 )
