@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..schema import Ints, Model, OptimizerChoice
+from ..optimizers import USUAL_OPTIMIZERS
+from ..schema import Ints, Model
 from .base import Architecture, Arguments, Recipe
 from .stages import StageArguments, cumulative_strides, smallest_patch, stage_arguments, stage_features
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 NNUNET_RECIPE = Recipe(
-    optimizer=OptimizerChoice(name="sgd", lr=1e-2, momentum=0.99, nesterov=True, weight_decay=3e-5),
+    optimizer=USUAL_OPTIMIZERS["sgd"],
     schedule="poly",
     epochs=1000,
     steps_per_epoch=250,

@@ -74,7 +74,10 @@ def test_cases_without_a_spacing_among_others(make_fingerprint: MakeFingerprint)
     """They count with the voxels that they have."""
     fingerprint = make_fingerprint(shapes=(SHAPE,) * 3, spacing=((1.0, 0.5, 0.5), None, (1.0, 0.5, 0.5)))
     planned = plan_dataset(fingerprint, overrides=DatasetOverrides(target_spacing=(2.0, 1.0, 1.0))).plan
-    assert any(warning.startswith("1 cases know no spacing: they are") for warning in planned.warnings)
+    assert (
+        "1 cases know no spacing: they are planned as if at the target spacing; to train, state it "
+        "(--spacing) or leave them out (--exclude)"
+    ) in planned.warnings
     assert planned.median_shape == (30, 150, 200)
     planned = plan_dataset(fingerprint).plan
     assert planned.target_spacing == (1.0, 0.5, 0.5)
